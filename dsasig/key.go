@@ -23,6 +23,24 @@ var one = big.NewInt(1)
 // every signature with r = 1 under g = y = 1, works for seconds on a p of
 // 65,536 bits, and panics on a nil number.
 func checkKey(key *dsa.PublicKey) error {
+	if err := checkForm(key); err != nil {
+		return err
+	}
+	p, q := key.P, key.Q
+	if new(big.Int).Mod(p, q).Cmp(one) != 0 {
+		return errors.New("is damaged: q does not divide p-1")
+	}
+	if !q.ProbablyPrime(primalityRounds) || !p.ProbablyPrime(primalityRounds) {
+		return errors.New("is damaged: p and q must be primes")
+	}
+	if new(big.Int).Exp(key.G, q, p).Cmp(one) != 0 || new(big.Int).Exp(key.Y, q, p).Cmp(one) != 0 {
+		return errors.New("is damaged: g and y must have order q")
+	}
+	return nil
+}
+
+// checkForm is the part of checkKey that costs nothing.
+func checkForm(key *dsa.PublicKey) error {
 	if key == nil || key.P == nil || key.Q == nil || key.G == nil || key.Y == nil {
 		return errors.New("is nil or incomplete")
 	}
@@ -38,14 +56,8 @@ func checkKey(key *dsa.PublicKey) error {
 	if g.Cmp(one) <= 0 || g.Cmp(p) >= 0 || y.Cmp(one) <= 0 || y.Cmp(p) >= 0 {
 		return errors.New("is degenerate: g and y must lie between 1 and p")
 	}
-	if new(big.Int).Mod(p, q).Cmp(one) != 0 {
-		return errors.New("is damaged: q does not divide p-1")
-	}
-	if p.Bit(0) == 0 || q.Bit(0) == 0 || !q.ProbablyPrime(primalityRounds) || !p.ProbablyPrime(primalityRounds) {
-		return errors.New("is damaged: p and q must be primes")
-	}
-	if new(big.Int).Exp(g, q, p).Cmp(one) != 0 || new(big.Int).Exp(y, q, p).Cmp(one) != 0 {
-		return errors.New("is damaged: g and y must have order q")
+	if p.Bit(0) == 0 || q.Bit(0) == 0 {
+		return errors.New("is damaged: p and q must be odd")
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ func TestVectors(t *testing.T) {
 // vectorVerifiers keeps Verifiers, since checking a DSA key takes a while.
 var vectorVerifiers = make(map[string]verifier)
 
-func vectorVerifier(t *testing.T, c testdata.Case) verifier {
+func vectorVerifier(t testing.TB, c testdata.Case) verifier {
 	t.Helper()
 	id := fmt.Sprint(c.Kind, c.Hash, c.Encoding, c.Format, c.Prefix, c.Key, c.Secret)
 	v, ok := vectorVerifiers[id]
@@ -67,7 +67,7 @@ func vectorVerifier(t *testing.T, c testdata.Case) verifier {
 	return v
 }
 
-func newVectorVerifier(t *testing.T, c testdata.Case) verifier {
+func newVectorVerifier(t testing.TB, c testdata.Case) verifier {
 	t.Helper()
 	hash, ok := hashes[c.Hash]
 	require.True(t, ok, "%s has hash %q", c.Name, c.Hash)

@@ -63,12 +63,11 @@ func looksLikeDER(text []byte) bool {
 var escapes = strings.NewReplacer(
 	`\\r`, "\n", `\\n`, "\n", `\r`, "\n", `\n`, "\n", `\"`, "", `\/`, "/", `\u003d`, "=", `\u003D`, "=", `\u002b`, "+", `\u002B`, "+")
 
-// clean takes off a byte order mark, quotes and blanks around the text, and
-// undoes escapes.
+// clean takes off a byte order mark, undoes escapes, and takes off quotes and
+// blanks around the text.
 func clean(text []byte) string {
-	const around = " \t\r\n\"'`"
 	s := string(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")))
-	return strings.Trim(escapes.Replace(strings.Trim(s, around)), around)
+	return strings.Trim(escapes.Replace(s), " \t\r\n\"'`")
 }
 
 const (
