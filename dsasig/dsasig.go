@@ -225,10 +225,10 @@ func (v *Verifier) String() string {
 // GoString is String, for %#v.
 func (v *Verifier) GoString() string { return v.String() }
 
-// Sign returns the header value that the sender would send with body: for
-// tests, and for playing a sender. It refuses what New refuses, but takes the
-// key's numbers on trust where checking them takes long: that they are primes
-// and of order q.
+// Sign returns a header value that the sender could send with body, always
+// with the Scheme's Prefix: for tests, and for playing a sender. It refuses what
+// New refuses, but takes on trust what takes long to check: that the key's
+// numbers are primes and of order q.
 func Sign(s Scheme, key *dsa.PrivateKey, body []byte) (value string, err error) {
 	field, err := s.field()
 	if err != nil {

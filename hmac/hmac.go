@@ -254,8 +254,9 @@ func (v *Verifier) String() string {
 // GoString is String, for %#v.
 func (v *Verifier) GoString() string { return v.String() }
 
-// Sign returns the header value that the sender would send with body: for
-// tests, and for playing a sender. It refuses what New refuses.
+// Sign returns a header value that the sender could send with body, always
+// with the Scheme's Prefix: for tests, and for playing a sender. It refuses what
+// New refuses.
 func Sign(s Scheme, secret, body []byte) (value string, err error) {
 	field, err := s.field()
 	if err != nil {

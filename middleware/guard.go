@@ -38,12 +38,12 @@ type KeyVerifier interface {
 // Errors that Check returns, besides those of the Verifier, which it wraps
 // too. Handler answers each with the status named here and its status text.
 var (
-	ErrProbe    = errors.New("middleware: this is a probe of the URL, not a delivery")          // 200
-	ErrMethod   = errors.New("middleware: the method is neither POST nor a probe's")            // 405
-	ErrTooLarge = errors.New("middleware: the body is too large")                               // 413
-	ErrTooSlow  = errors.New("middleware: the body did not arrive in time")                     // 408
-	ErrCutOff   = errors.New("middleware: the body ended too early or its framing is unusable") // 400
-	ErrRefused  = errors.New("middleware: the delivery did not verify")                         // 401
+	ErrProbe    = errors.New("middleware: a probe of the URL, not a delivery")         // 200
+	ErrMethod   = errors.New("middleware: the method is neither POST nor a probe's")   // 405
+	ErrTooLarge = errors.New("middleware: body too large")                             // 413
+	ErrTooSlow  = errors.New("middleware: body did not arrive in time")                // 408
+	ErrCutOff   = errors.New("middleware: body ended too early or its framing is bad") // 400
+	ErrRefused  = errors.New("middleware: not verified")                               // 401
 )
 
 // Guard lets a handler see only what its Verifier accepts. Configure it once
@@ -54,7 +54,8 @@ type Guard struct {
 	// Verifier decides. Required.
 	Verifier Verifier
 
-	// Contract is what the sender expects. The zero value accepts POST only
+	// Contract is what the sender expects: of the same sender as Verifier's
+	// scheme, which nothing checks. The zero value accepts POST only
 	// and gives a body 10 s to arrive.
 	//
 	// Of a contract's terms the Guard keeps Probe, and Deadline for the
@@ -67,7 +68,7 @@ type Guard struct {
 	MaxBody int64
 
 	// Observe, if not nil, is told of every request once it is over, in the
-	// request's goroutine. The request is the one that the Guard was given:
+	// request's goroutine, and so perhaps after the client has the answer. The request is the one that the Guard was given:
 	// its body is consumed, and it is not to be kept. If nil, slog.Default()
 	// logs: refusals and a handler's failures at Warn, panics at Error, the
 	// rest at Debug.
@@ -87,6 +88,9 @@ type Guard struct {
 // methods than POST with 405, a body over MaxBody with 413, one that is not
 // there within Contract.Deadline (10 s if that is 0) with 408, one that is cut
 // off with 400, and one that does not verify with 401.
+//
+// Mount it under a pattern without a method: ServeMux answers the methods that
+// "POST /path" leaves out, and the sender's probes among them, with 405.
 //
 // The time limit for the body is a read deadline set on the connection. It is
 // never later than that of the server's ReadTimeout, and is lifted when the

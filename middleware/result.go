@@ -12,7 +12,7 @@ import (
 type Outcome int
 
 const (
-	Accepted  Outcome = iota // verified; the handler ran
+	Accepted  Outcome = iota // verified; the handler ran, and Result.Status says how well
 	Probed                   // one of the contract's probes; answered 200
 	Refused                  // the signature did not verify; answered 401
 	BadMethod                // neither POST nor a probe; answered 405

@@ -22,6 +22,7 @@ func modulus(bits uint) *big.Int {
 }
 
 func TestNewKeys(t *testing.T) {
+	tooLong := int64(1<<31 + 1) // an int of 32 bits makes it negative, which is as bad
 	small, least := rsasig.SalesIQ(), rsasig.SalesIQ()
 	small.MinBits, least.MinBits = 1024, 4096
 	tests := []struct {
@@ -54,7 +55,7 @@ func TestNewKeys(t *testing.T) {
 		{"exponent 2", rsasig.SalesIQ(), &rsa.PublicKey{N: modulus(2048), E: 2}, false},
 		{"even exponent", rsasig.SalesIQ(), &rsa.PublicKey{N: modulus(2048), E: 65536}, false},
 		{"negative exponent", rsasig.SalesIQ(), &rsa.PublicKey{N: modulus(2048), E: -3}, false},
-		{"exponent of 32 bits", rsasig.SalesIQ(), &rsa.PublicKey{N: modulus(2048), E: 1<<31 + 1}, false},
+		{"exponent of 32 bits", rsasig.SalesIQ(), &rsa.PublicKey{N: modulus(2048), E: int(tooLong)}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -10,9 +10,9 @@ import (
 // The three ways in which a delivery fails to verify. The signature packages
 // export these values under their own names.
 var (
-	ErrMissing   = errors.New("hooktrust: signature header is missing")
-	ErrMalformed = errors.New("hooktrust: signature header is malformed")
-	ErrMismatch  = errors.New("hooktrust: signature does not match")
+	ErrMissing   = errors.New("signature missing")
+	ErrMalformed = errors.New("signature malformed")
+	ErrMismatch  = errors.New("signature mismatch")
 )
 
 // Mismatch wraps ErrMismatch with what an operator should look at. It says how

@@ -27,7 +27,8 @@ var strictBase64 = base64.StdEncoding.Strict()
 
 // Field is the header field that carries a signature.
 type Field struct {
-	name           string // canonical
+	name           string // as the Scheme spells it, for messages
+	key            string // canonical
 	prefix         string
 	prefixOptional bool
 	encoding       Encoding
@@ -36,7 +37,7 @@ type Field struct {
 // NewField checks its arguments, which come from a Scheme, and returns the
 // Field they describe.
 func NewField(name, prefix string, prefixOptional bool, encoding Encoding) (Field, error) {
-	f := Field{textproto.CanonicalMIMEHeaderKey(name), prefix, prefixOptional, encoding}
+	f := Field{name, textproto.CanonicalMIMEHeaderKey(name), prefix, prefixOptional, encoding}
 	switch {
 	case name == "":
 		return Field{}, errors.New("the Scheme has no Header")
@@ -56,7 +57,7 @@ func isToken(r rune) bool {
 		strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 }
 
-// Name returns the canonical name of the header field.
+// Name returns the name of the header field as the Scheme spells it.
 func (f *Field) Name() string { return f.name }
 
 // Format returns the header value that carries sig.
@@ -72,7 +73,7 @@ func (f *Field) Format(sig []byte) string {
 // malformed. The error is, or wraps, ErrMissing or ErrMalformed, and never
 // repeats what h holds.
 func (f *Field) Read(buf []byte, h http.Header) ([]byte, error) {
-	values := h[f.name]
+	values := h[f.key]
 	if len(values) == 0 {
 		return nil, fmt.Errorf("%w: the request has no %s", ErrMissing, f.name)
 	}
