@@ -1,9 +1,18 @@
 // Package middleware wraps an [http.Handler] so that it runs only for webhook
-// deliveries that verify.
+// deliveries that verify, and so that the sender has its answer in time.
 //
 //	v, err := hmac.New(hmac.Haptik(), secret)
 //	guard := &middleware.Guard{Verifier: v, Contract: middleware.Haptik()}
-//	mux.Handle("/hooks/haptik", guard.Handler(app))
+//	mux.Handle("/hooks/haptik", guard.Handler(app))                       // answered within 5 s
+//	mux.Handle("/hooks/haptik", guard.Handler(middleware.Ack(pool.Put)))  // acknowledged at once, worked on afterwards
+//	mux.Handle("/hooks/haptik", guard.Handler(middleware.Ack(queue.Put))) // acknowledged once a durable queue has it
+//
+// The three differ in what becomes of a delivery that was answered with 2xx if
+// the process is killed. What a handler has done before it answered is done.
+// But a delivery that the Guard has answered for at the deadline, or that waits
+// in a Pool, exists in memory only: it is lost, and the sender does not send it
+// again. Only Ack with a queue that has written it to disk before its Put
+// returns keeps it.
 package middleware
 
 import (
@@ -11,9 +20,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -55,28 +67,54 @@ type Guard struct {
 	Verifier Verifier
 
 	// Contract is what the sender expects: of the same sender as Verifier's
-	// scheme, which nothing checks. The zero value accepts POST only
-	// and gives a body 10 s to arrive.
-	//
-	// Of a contract's terms the Guard keeps Probe, and Deadline for the
-	// arrival of the body. It does not enforce MaxResponse, Forbidden and
-	// Retries, nor Deadline for the handler.
+	// scheme, which nothing checks. The zero value accepts POST only, gives a
+	// body 10 s to arrive, and the handler as long as it takes.
 	Contract Contract
 
 	// MaxBody is the size in bytes of the largest body accepted. 0 means
 	// 1 MiB.
 	MaxBody int64
 
-	// Observe, if not nil, is told of every request once it is over, in the
-	// request's goroutine, and so perhaps after the client has the answer. The request is the one that the Guard was given:
-	// its body is consumed, and it is not to be kept. If nil, slog.Default()
-	// logs: refusals and a handler's failures at Warn, panics at Error, the
-	// rest at Debug.
+	// Late answers in place of a handler that is not done when the answer is
+	// due: a chat bot says that it is still thinking. It gets the request
+	// with the Delivery in its context and must answer at once. If nil, the
+	// answer is 200 with an empty body. It does not answer for Ack.
+	Late http.Handler
+
+	// MaxLate is how many handlers may outlive their answer at one time. 0
+	// means 1000. Beyond it the answer at the deadline is 503: what cannot be
+	// carried is not acknowledged.
+	MaxLate int
+
+	// Store, if not nil, remembers deliveries, so that a retry of one that
+	// was worked on is answered with 200 and does not run the handler again,
+	// and one of a delivery whose handler still runs is answered with 503. A
+	// delivery is worked on when its handler has answered 2xx. Two deliveries
+	// of equal bytes are one to it: leave it nil where a sender may mean both,
+	// as a chat's does whose visitor says "yes" twice. If the Store fails, the
+	// handler runs, and Observe is told.
+	Store Store
+
+	// Observe, if not nil, is told of every request once it is over, perhaps
+	// after the client has the answer; if its handler outlives the answer,
+	// once when it is answered and once when the handler ends. It may be
+	// called concurrently, and should return soon. The request's body is
+	// consumed. If Observe is nil, slog.Default() logs: refusals, late answers
+	// and a handler's failures at Warn, panics at Error, the rest at Debug.
 	Observe func(*http.Request, Result)
+
+	mu      sync.Mutex
+	base    context.Context // of handlers with a deadline; nil before the first
+	cancel  context.CancelCauseFunc
+	running int           // requests with a handler that has not ended
+	late    int           // handlers that have outlived a 2xx
+	closed  bool          // Shutdown was called
+	idle    chan struct{} // closed when closed and running is 0
 }
 
-// Handler returns a handler that runs next for verified deliveries only. It
-// panics if g has no Verifier or next is nil.
+// Handler returns a handler that runs next for verified deliveries only, and
+// answers in the contract's time. It panics if g has no Verifier or next is
+// nil.
 //
 // next gets a request whose Body holds the verified bytes and whose
 // ContentLength is their number; FromContext gives it the same bytes as a
@@ -91,6 +129,27 @@ type Guard struct {
 //
 // Mount it under a pattern without a method: ServeMux answers the methods that
 // "POST /path" leaves out, and the sender's probes among them, with 405.
+//
+// If the contract has a Deadline, next's answer is held back until next
+// returns, and then passed on as it is: there is no streaming. If next is not
+// done when the answer must leave, which is a second before the deadline or,
+// for deadlines under 4 s, when three quarters of it are over, then Late
+// answers, and next goes on:
+//   - its context ends neither with the answer nor when the client hangs up,
+//     only when Shutdown gives up;
+//   - what it writes is discarded;
+//   - the sender's next delivery does not wait for it: the answer closes an
+//     HTTP/1 connection and ends an HTTP/2 stream.
+//
+// Such an answer is a promise kept in memory: if the process is killed, the
+// delivery is lost. See Ack for one that is kept.
+//
+// A status that the contract forbids leaves as 500, and so does an answer of
+// more than MaxResponse bytes. A panic of next is recovered, told to Observe
+// and answered with 500; [http.ErrAbortHandler] ends the connection.
+//
+// The server's WriteTimeout must be longer than the deadline, or the answer
+// finds the connection closed.
 //
 // The time limit for the body is a read deadline set on the connection. It is
 // never later than that of the server's ReadTimeout, and is lifted when the
@@ -199,36 +258,120 @@ func (g *Guard) verify(body []byte, header http.Header) (key int, err error) {
 	return -1, g.Verifier.Verify(body, header)
 }
 
-// accept runs next and tells Observe, also when next panics.
+// accept runs next.
 func (g *Guard) accept(w http.ResponseWriter, r *http.Request, d *Delivery, next http.Handler) {
-	verified := r.WithContext(context.WithValue(r.Context(), deliveryKey{}, d))
-	setBody(verified, d.Body)
-	rec := &recorder{ResponseWriter: w}
-	res := Result{
-		Outcome: Panicked,
-		Sender:  d.Sender,
-		Key:     d.Key,
-		Size:    len(d.Body),
-		Err:     errPanicked,
+	c := &run{guard: g, request: r, delivery: d}
+	c.res = c.result(Accepted, nil)
+	c.answer.w, c.answer.mu, c.answer.limit = w, &c.mu, g.Contract.MaxResponse
+	base, ok := g.enter()
+	if !ok {
+		c.res.Outcome, c.res.Err = Overloaded, errClosed
+		c.res.Status = g.Contract.allowed(http.StatusServiceUnavailable)
+		http.Error(w, http.StatusText(c.res.Status), c.res.Status)
+		c.res.Elapsed = time.Since(d.ReceivedAt)
+		g.observe(r, c.res)
+		return
 	}
-	defer func() {
-		res.Elapsed = time.Since(d.ReceivedAt)
-		g.observe(r, res)
-	}()
-	defer func() { res.Status = rec.status }()
-	next.ServeHTTP(rec, verified)
-	if rec.status == 0 {
-		rec.status = http.StatusOK // net/http sends it for a handler that sends nothing
+	if g.Contract.Deadline > 0 {
+		c.detached = base
+		c.answerBy = d.ReceivedAt.Add(answerAfter(g.Contract.Deadline))
 	}
-	res.Outcome, res.Err = Accepted, nil
+	if c.answerBy.IsZero() && g.Contract.MaxResponse <= 0 && len(g.Contract.Forbidden) == 0 && g.Store == nil {
+		c.stream(next)
+	} else {
+		c.serve(next)
+	}
 }
 
-var errPanicked = errors.New("middleware: the handler panicked; the server's log has the stack")
+// enter counts a handler in, unless the Guard is shut down.
+func (g *Guard) enter() (base context.Context, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return nil, false
+	}
+	if g.base == nil {
+		g.base, g.cancel = context.WithCancelCause(context.Background())
+	}
+	g.running++
+	return g.base, true
+}
+
+// leave counts it out.
+func (g *Guard) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.running--
+	if g.closed && g.running == 0 {
+		close(g.idle)
+	}
+}
+
+// carry reports whether one more handler may outlive its answer.
+func (g *Guard) carry() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	limit := g.MaxLate
+	if limit <= 0 {
+		limit = defaultMaxLate
+	}
+	if g.late >= limit {
+		return false
+	}
+	g.late++
+	return true
+}
+
+// drop counts out a handler that carry has counted in.
+func (g *Guard) drop() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.late--
+}
+
+// Shutdown waits until all handlers have ended, those among them that have
+// outlived their answer. Deliveries that arrive after the call are answered
+// with 503. If ctx ends first, the contexts of the handlers that still run are
+// cancelled, and Shutdown returns an error that wraps ctx's and says how many
+// they are.
+//
+// Stop the server first ([http.Server.Shutdown]), then the Guard, then what its
+// handlers give deliveries to, such as a Pool. The server's Shutdown, too,
+// waits for late handlers of HTTP/1 connections: give it a time of its own.
+func (g *Guard) Shutdown(ctx context.Context) error {
+	g.mu.Lock()
+	if !g.closed {
+		g.closed = true
+		g.idle = make(chan struct{})
+		if g.running == 0 {
+			close(g.idle)
+		}
+	}
+	g.mu.Unlock()
+	select {
+	case <-g.idle:
+		return nil
+	default:
+	}
+	select {
+	case <-g.idle:
+		return nil
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.running == 0 {
+		return nil
+	}
+	g.cancel(errClosed)
+	return fmt.Errorf("middleware: Guard.Shutdown: handlers that still run: %d: %w", g.running, context.Cause(ctx))
+}
 
 // refuse answers a request that Check has refused with err.
 func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, arrived time.Time, err error) {
 	res := Result{Sender: g.Contract.Sender, Key: -1, Err: err}
 	res.Outcome, res.Status = judge(err)
+	res.Status = g.Contract.allowed(res.Status)
 	if res.Outcome != Refused && r.ContentLength != 0 && r.ProtoMajor == 1 {
 		// The body has not been read to its end. Without this the server
 		// would wait for the rest of it before it answers.
@@ -237,7 +380,7 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, arrived time.Time
 	switch res.Outcome {
 	case Probed:
 		res.Err = nil
-		w.WriteHeader(http.StatusOK)
+		w.WriteHeader(res.Status)
 	case BadMethod:
 		w.Header().Set("Allow", strings.Join(append([]string{http.MethodPost}, g.Contract.Probe...), ", "))
 		fallthrough
@@ -267,13 +410,22 @@ func judge(err error) (Outcome, int) {
 	return Refused, http.StatusUnauthorized
 }
 
+// observe tells Observe. A panic of it must not end the process, whichever
+// goroutine this is, nor take the answer with it.
 func (g *Guard) observe(r *http.Request, res Result) {
+	defer func() {
+		if recover() != nil {
+			slog.Error("middleware: Guard.Observe panicked", "stack", string(debug.Stack()))
+		}
+	}()
 	if g.Observe != nil {
 		g.Observe(r, res)
 		return
 	}
 	logResult(r, res)
 }
+
+const defaultMaxLate = 1000
 
 // setBody gives r the verified bytes as its body.
 func setBody(r *http.Request, body []byte) {

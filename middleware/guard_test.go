@@ -494,21 +494,57 @@ func TestHandlerStatus(t *testing.T) {
 }
 
 func TestHandlerPanic(t *testing.T) {
-	for name, value := range map[string]any{"panic": "body: " + secret, "abort": http.ErrAbortHandler} {
-		t.Run(name, func(t *testing.T) {
-			var rs results
-			guard := &middleware.Guard{Verifier: verifier(t), Observe: rs.observe}
-			srv := httptest.NewUnstartedServer(guard.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(value) })))
-			srv.Config.ErrorLog = discard
-			srv.Start()
-			defer srv.Close()
-			_, err := srv.Client().Do(post(t, srv.URL, "{}", sigHeader, sign(t, "{}")))
-			assert.Error(t, err, "the connection ends without an answer")
-			res := rs.only(t)
-			assert.Equal(t, middleware.Panicked, res.Outcome)
-			assert.Zero(t, res.Status)
-			assert.NotContains(t, res.Err.Error(), secret)
-		})
+	outOfRange := func() { _ = []byte("{}")[len(secret)] }
+	tests := []struct {
+		name    string
+		handler func(http.ResponseWriter)
+		status  int // 0: the connection ends without an answer
+		text    string
+	}{
+		{"a value", func(http.ResponseWriter) { panic("body: " + secret) }, 500, "with a value of type string"},
+		{"an error", func(http.ResponseWriter) { panic(errors.New("body: " + secret)) }, 500, "*errors.errorString"},
+		{"of the runtime", func(http.ResponseWriter) { outOfRange() }, 500, "index out of range"},
+		{"with a header and a body", func(w http.ResponseWriter) {
+			w.Header().Set("X-Secret", secret)
+			panic("body")
+		}, 500, "of type string"},
+		{"nil", func(http.ResponseWriter) { panic(nil) }, 500, "nil"},
+		{"abort", func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, 0, "abort"},
+		{"invalid status", func(w http.ResponseWriter) { w.WriteHeader(0) }, 500, ""},
+	}
+	for _, contract := range []middleware.Contract{{}, {MaxResponse: 1000}, {Deadline: time.Minute}} {
+		for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
+			for _, tt := range tests {
+				t.Run(fmt.Sprint(contract, proto, tt.name), func(t *testing.T) {
+					var rs results
+					guard := &middleware.Guard{Verifier: verifier(t), Contract: contract, Observe: rs.observe}
+					srv := httptest.NewUnstartedServer(guard.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { tt.handler(w) })))
+					srv.EnableHTTP2 = proto == "HTTP/2.0"
+					srv.Config.ErrorLog = discard
+					srv.StartTLS()
+					defer srv.Close()
+					resp, err := srv.Client().Do(post(t, srv.URL, "{}", sigHeader, sign(t, "{}")))
+					if tt.status == 0 {
+						assert.Error(t, err)
+					} else {
+						require.NoError(t, err)
+						answer, err := io.ReadAll(resp.Body)
+						require.NoError(t, err)
+						assert.Equal(t, "Internal Server Error\n", string(answer))
+						assert.Equal(t, tt.status, resp.StatusCode)
+						assert.Equal(t, proto, resp.Proto)
+						assert.Empty(t, resp.Header.Get("X-Secret"))
+					}
+					res := rs.only(t)
+					assert.Equal(t, middleware.Panicked, res.Outcome)
+					assert.Equal(t, tt.status, res.Status)
+					assert.ErrorContains(t, res.Err, tt.text)
+					assert.NotContains(t, res.Err.Error(), secret)
+					assert.Equal(t, tt.status != 0, strings.Contains(res.Stack, "guard_test.go"), "the stack leads to the panic")
+					assert.NoError(t, guard.Shutdown(t.Context()))
+				})
+			}
+		}
 	}
 }
 
@@ -610,10 +646,7 @@ func TestDefaultLog(t *testing.T) {
 			}
 			r := httptest.NewRequest(tt.method, "/", strings.NewReader("{}"))
 			r.Header.Set(sigHeader, tt.value)
-			func() {
-				defer func() { assert.Equal(t, tt.name == "panic", recover() != nil) }()
-				guard.Handler(next).ServeHTTP(httptest.NewRecorder(), r)
-			}()
+			guard.Handler(next).ServeHTTP(httptest.NewRecorder(), r)
 			line := out.String()
 			assert.Equal(t, 1, strings.Count(line, "\n"), line)
 			assert.Contains(t, line, "level="+tt.level)

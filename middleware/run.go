@@ -1,0 +1,413 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// What Result.Err says where it is not another package's error.
+var (
+	errPanicked = errors.New("middleware: the handler panicked")
+	errExited   = errors.New("middleware: the handler ended its goroutine")
+	errLate     = errors.New("middleware: the handler is not done at the deadline; it goes on")
+	errLateAck  = errors.New("middleware: the delivery is not known to be kept at the deadline")
+	errTooMany  = errors.New("middleware: the handler is not done at the deadline, and MaxLate others are not either")
+	errRepeated = errors.New("middleware: the delivery was worked on before")
+	errPending  = errors.New("middleware: a copy of the delivery is being worked on")
+	errClosed   = errors.New("middleware: the Guard is shut down")
+)
+
+// How long a Store's methods may take. A Claim gets half of the time until the
+// answer is due if that is less, so that the handler has the other half.
+const (
+	claimTime  = 5 * time.Second
+	settleTime = 10 * time.Second
+)
+
+// maxMargin is the most that an answer leaves before the deadline.
+const maxMargin = time.Second
+
+// answerAfter returns how long after a request's arrival its answer must leave
+// to be there within deadline: a second less than that, or a quarter of it if
+// that is less. The sender's clock runs from before we see the request. Three
+// to four round trips (TCP, TLS, request, answer) lie between, up to a fifth of
+// a second each around the world; the rest is for a loaded machine.
+func answerAfter(deadline time.Duration) time.Duration {
+	return deadline - min(deadline/4, maxMargin)
+}
+
+// run is a verified delivery on its way through its handler, and sees to it
+// that exactly one answer leaves, in time.
+//
+// Two goroutines can answer: the handler's when it is done, and the timer's at
+// the deadline. Over the server's own HTTP/1 the handler's is the request's,
+// and a late answer is flushed while that still runs. Everywhere else (HTTP/2,
+// where a stream ends with its request's goroutine, and writers whose Flush
+// may put nothing on the wire) the handler has one of its own, and the
+// request's only waits for the answer.
+type run struct {
+	guard    *Guard
+	request  *http.Request // as it came
+	delivery *Delivery
+	detached context.Context // ends when Guard.Shutdown gives up; nil without a deadline
+	answerBy time.Time       // zero without a deadline
+	answered chan struct{}   // closed by the first answer; nil if the handler is in the request's goroutine
+
+	// The handler's goroutine.
+	answer  answer
+	res     Result
+	claimed bool // the Store has a claim to settle
+	abort   bool // end the connection without an answer
+
+	mu      sync.Mutex // of answer.w, too
+	over    bool       // the answer has left, or none will
+	carried bool       // among Guard.late
+	strict  bool       // never a 200 on the handler's behalf
+	err     error      // what went wrong besides the handler
+	timer   *time.Timer
+}
+
+// runContext is the context that a run's handler gets. With a deadline it ends
+// only when Guard.Shutdown gives up, and never because the client has its
+// answer or has gone.
+type runContext run
+
+type runKey struct{}
+
+func (c *runContext) Deadline() (time.Time, bool) { return c.life().Deadline() }
+func (c *runContext) Done() <-chan struct{}       { return c.life().Done() }
+func (c *runContext) Err() error                  { return c.life().Err() }
+
+func (c *runContext) life() context.Context {
+	if c.detached != nil {
+		return c.detached
+	}
+	return c.request.Context()
+}
+
+func (c *runContext) Value(key any) any {
+	switch key.(type) {
+	case deliveryKey:
+		return c.delivery
+	case runKey:
+		return (*run)(c)
+	}
+	// Asked first, since package context finds by a Value what it hangs
+	// children on that are to end with Done.
+	if v := c.life().Value(key); v != nil {
+		return v
+	}
+	return c.request.Context().Value(key)
+}
+
+// String keeps fmt from showing the delivery.
+func (c *runContext) String() string { return "middleware.runContext" }
+
+// GoString is String, for %#v.
+func (c *runContext) GoString() string { return c.String() }
+
+// stream runs next with nothing held back, for a contract without terms that
+// would need it.
+func (c *run) stream(next http.Handler) {
+	defer c.guard.leave()
+	r := c.request.WithContext((*runContext)(c))
+	setBody(r, c.delivery.Body)
+	rec := &recorder{ResponseWriter: c.answer.w}
+	returned := false
+	defer func() {
+		if !returned {
+			c.panicked(recover())
+			if rec.status == 0 && !c.abort {
+				c.answer.send(false)
+				rec.status = c.answer.status
+			} else {
+				c.abort = true
+			}
+		}
+		c.res.Err = errors.Join(c.res.Err, c.err)
+		c.res.Status = rec.status
+		c.res.Elapsed = time.Since(c.delivery.ReceivedAt)
+		c.guard.observe(c.request, c.res)
+		if c.abort {
+			panic(http.ErrAbortHandler)
+		}
+	}()
+	next.ServeHTTP(rec, r)
+	returned = true
+	if rec.status == 0 {
+		rec.status = http.StatusOK // net/http sends it for a handler that sends nothing
+	}
+}
+
+// serve answers the request with what next or, at the deadline, somebody else
+// says.
+func (c *run) serve(next http.Handler) {
+	r := c.request.WithContext((*runContext)(c))
+	setBody(r, c.delivery.Body)
+	inPlace := c.answerBy.IsZero() || isServerWriter(c.answer.w)
+	if !inPlace {
+		// Somebody may look at the request's header while next changes it.
+		r.Header = r.Header.Clone()
+		c.answered = make(chan struct{})
+	}
+	if !c.answerBy.IsZero() {
+		c.mu.Lock()
+		c.timer = time.AfterFunc(time.Until(c.answerBy), c.late)
+		c.mu.Unlock()
+	}
+	if inPlace {
+		c.handle(next, r)
+	} else {
+		go c.handle(next, r)
+		<-c.answered
+	}
+	if c.abort {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// isServerWriter reports whether w is the writer of net/http's HTTP/1 server
+// itself. Of that it is known that Flush puts on the wire what was written.
+func isServerWriter(w http.ResponseWriter) bool {
+	t := reflect.TypeOf(w)
+	return t.Kind() == reflect.Pointer && t.Elem().PkgPath() == "net/http" && t.Elem().Name() == "response"
+}
+
+// handle calls next, unless the Store knows better, and concludes.
+func (c *run) handle(next http.Handler, r *http.Request) {
+	defer c.conclude() // also if next ends the goroutine
+	returned := false
+	defer func() {
+		if !returned {
+			c.panicked(recover())
+		}
+	}()
+	if c.claim(next) {
+		next.ServeHTTP(&c.answer, r)
+	}
+	returned = true
+}
+
+func (c *run) panicked(value any) {
+	c.res.Outcome = Panicked
+	if value == http.ErrAbortHandler {
+		c.res.Err = fmt.Errorf("%w: %w", errPanicked, http.ErrAbortHandler)
+		c.abort = true
+		return
+	}
+	c.res.Stack = string(debug.Stack())
+	switch v := value.(type) {
+	case nil:
+		c.res.Err = errExited
+	case runtime.Error:
+		c.res.Err = fmt.Errorf("%w: %w", errPanicked, v)
+	default:
+		// The value itself may hold anything, the body among it.
+		c.res.Err = fmt.Errorf("%w with a value of type %T", errPanicked, value)
+	}
+	c.answer.replace(c.guard.Contract.allowed(http.StatusInternalServerError))
+}
+
+// claim reports whether next is to run.
+func (c *run) claim(next http.Handler) bool {
+	_, strict := next.(ack)
+	if c.guard.Store == nil {
+		c.setStrict(strict)
+		return true
+	}
+	// As long as it is not known whether a copy of this is being worked on,
+	// nobody may say that it is done.
+	c.setStrict(true)
+	limit := claimTime
+	if !c.answerBy.IsZero() {
+		limit = min(limit, time.Until(c.answerBy)/2)
+	}
+	ctx, cancel := context.WithTimeout((*runContext)(c), limit)
+	defer cancel()
+	state, err := c.guard.Store.Claim(ctx, c.delivery.ID())
+	switch {
+	case err != nil:
+		c.note(fmt.Errorf("middleware: Store.Claim failed, so the handler ran: %w", err))
+	case state == Fresh:
+		c.claimed = true
+	case state == Done:
+		c.res.Outcome, c.res.Err = Repeated, errRepeated
+		c.answer.status = http.StatusOK
+		return false
+	default:
+		c.res.Outcome, c.res.Err = Pending, errPending
+		c.answer.replace(c.guard.Contract.allowed(http.StatusServiceUnavailable))
+		return false
+	}
+	if !c.setStrict(strict) {
+		// Answered with 503 meanwhile: the sender comes again.
+		c.res.Outcome, c.res.Err = Pending, errLateAck
+		c.answer.status = http.StatusServiceUnavailable
+		return false
+	}
+	return true
+}
+
+// setStrict says whether a late answer may be 200, and reports whether there
+// has been none yet.
+func (c *run) setStrict(strict bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.strict = strict
+	return !c.over
+}
+
+// untilAnswer returns ctx, ending when the answer is due.
+func (c *run) untilAnswer(ctx context.Context) (context.Context, context.CancelFunc) {
+	if c.answerBy.IsZero() {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, c.answerBy)
+}
+
+// note adds err to the Result's.
+func (c *run) note(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = errors.Join(c.err, err)
+}
+
+// late answers for a handler that is not done when the answer is due.
+func (c *run) late() {
+	c.mu.Lock()
+	if c.over {
+		c.mu.Unlock()
+		return
+	}
+	c.over = true
+	c.answer.gone.Store(true)
+	res := c.result(Late, errLate)
+	a := &answer{w: c.answer.w, limit: c.answer.limit}
+	switch {
+	case c.strict:
+		res.Err = errLateAck
+		a.replace(c.guard.Contract.allowed(http.StatusServiceUnavailable))
+	case !c.guard.carry():
+		res.Outcome, res.Err = Overloaded, errTooMany
+		a.replace(c.guard.Contract.allowed(http.StatusServiceUnavailable))
+	default:
+		c.carried = true
+		c.callLate(a, &res)
+	}
+	if err := a.send(c.answered == nil); err != nil {
+		res.Err = errors.Join(res.Err, err)
+	}
+	res.Status = a.own()
+	res.Elapsed = time.Since(c.delivery.ReceivedAt)
+	c.mu.Unlock()
+	if c.answered != nil {
+		close(c.answered)
+	}
+	c.guard.observe(c.copy(), res)
+}
+
+// callLate lets Guard.Late make the answer.
+func (c *run) callLate(a *answer, res *Result) {
+	defer func() {
+		if value := recover(); value != nil {
+			res.Outcome, res.Stack = Panicked, string(debug.Stack())
+			res.Err = fmt.Errorf("%w: it was Guard.Late", errPanicked)
+			a.replace(c.guard.Contract.allowed(http.StatusInternalServerError))
+		}
+	}()
+	if c.guard.Late == nil {
+		a.status = http.StatusOK
+	} else {
+		r := c.copy()
+		setBody(r, c.delivery.Body)
+		c.guard.Late.ServeHTTP(a, r)
+	}
+	if outcome, err := a.enforce(&c.guard.Contract); err != nil {
+		res.Outcome, res.Err = outcome, err
+	}
+}
+
+// copy returns the request for somebody who looks at it while its handler
+// runs and may change its header.
+func (c *run) copy() *http.Request {
+	r := c.request.WithContext((*runContext)(c))
+	r.Header = c.delivery.Header.Clone()
+	return r
+}
+
+// conclude settles, answers if nobody has, and tells Observe.
+func (c *run) conclude() {
+	defer c.guard.leave()
+	status := c.answer.own()
+	if c.res.Outcome == Accepted && !c.answer.gone.Load() {
+		c.res.Outcome, c.res.Err = c.answer.enforce(&c.guard.Contract)
+	}
+	if c.claimed {
+		c.settle(c.res.Outcome == Accepted && status >= 200 && status < 300)
+	}
+	c.mu.Lock()
+	if c.carried {
+		c.guard.drop()
+	}
+	inTime := !c.over
+	if inTime {
+		c.over = true
+		if c.timer != nil {
+			c.timer.Stop()
+		}
+		if !c.abort {
+			status = c.answer.own()
+			if err := c.answer.send(false); err != nil {
+				c.res.Err, c.abort = errors.Join(c.res.Err, err), true
+			}
+		}
+		if c.abort {
+			status = 0
+		}
+	} else {
+		c.abort = false
+		if c.res.Outcome == Accepted {
+			c.res.Outcome = LateDone
+		}
+	}
+	c.res.Err = errors.Join(c.res.Err, c.err)
+	c.mu.Unlock()
+	c.res.Status = status
+	c.res.Elapsed = time.Since(c.delivery.ReceivedAt)
+	c.guard.observe(c.request, c.res)
+	if inTime && c.answered != nil {
+		close(c.answered)
+	}
+}
+
+// settle tells the Store how the handler ended. The request may be over.
+func (c *run) settle(done bool) {
+	defer func() {
+		if recover() != nil {
+			c.note(errors.New("middleware: Store.Settle panicked"))
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel((*runContext)(c)), settleTime)
+	defer cancel()
+	if err := c.guard.Store.Settle(ctx, c.delivery.ID(), done); err != nil {
+		c.note(fmt.Errorf("middleware: Store.Settle failed, so a retry may run again: %w", err))
+	}
+}
+
+// result returns one that has what is known from the start.
+func (c *run) result(outcome Outcome, err error) Result {
+	return Result{
+		Outcome: outcome,
+		Sender:  c.delivery.Sender,
+		Key:     c.delivery.Key,
+		Size:    len(c.delivery.Body),
+		Err:     err,
+	}
+}
