@@ -1,0 +1,5 @@
+//go:build race
+
+package dsafast_test
+
+const raceEnabled = true
