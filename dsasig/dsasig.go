@@ -15,10 +15,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/http"
 	"sync/atomic"
 
+	"github.com/hooktrust/hooktrust/internal/dsafast"
 	"github.com/hooktrust/hooktrust/internal/signature"
 )
 
@@ -79,7 +79,13 @@ func ConvoKraft() Scheme {
 type Verifier struct {
 	scheme Scheme
 	field  signature.Field
-	keys   atomic.Pointer[[]*dsa.PublicKey]
+	keys   atomic.Pointer[[]key]
+}
+
+// key is a public key made ready for fast verification.
+type key struct {
+	*dsafast.Key
+	size int // of q, in bytes
 }
 
 // New returns a Verifier that accepts what the holder of any one of the keys
@@ -91,7 +97,10 @@ type Verifier struct {
 // (1024, 160), (2048, 224), (2048, 256) and (3072, 256) in bits, or whose
 // numbers are not those of a DSA key: p and q prime, q dividing p-1, g and y
 // greater than 1 and of order q. Checking that takes some tens of milliseconds
-// a key. Under GODEBUG=fips140=only, which forbids DSA, it refuses every key.
+// a key. Under GODEBUG=fips140=only, which forbids DSA, New refuses every key.
+//
+// A key takes up to 384 KiB of memory, for tables that make verification about
+// eight times as fast as crypto/dsa's.
 func New(s Scheme, keys ...*dsa.PublicKey) (*Verifier, error) {
 	field, err := s.field()
 	if err != nil {
@@ -129,26 +138,19 @@ func (v *Verifier) SetKeys(keys ...*dsa.PublicKey) error {
 	if fips140.Enforced() {
 		return errors.New("dsasig: DSA is not allowed under GODEBUG=fips140=only")
 	}
-	copies := make([]*dsa.PublicKey, len(keys))
-	for i, key := range keys {
-		if err := checkKey(key); err != nil {
+	ready := make([]key, len(keys))
+	for i, k := range keys {
+		if err := checkKey(k); err != nil {
 			return fmt.Errorf("dsasig: key %d of %d %w", i+1, len(keys), err)
 		}
-		copies[i] = &dsa.PublicKey{
-			Parameters: dsa.Parameters{
-				P: new(big.Int).Set(key.P),
-				Q: new(big.Int).Set(key.Q),
-				G: new(big.Int).Set(key.G),
-			},
-			Y: new(big.Int).Set(key.Y),
-		}
+		ready[i] = key{dsafast.New(k), k.Q.BitLen() / 8}
 	}
-	v.keys.Store(&copies)
+	v.keys.Store(&ready)
 	return nil
 }
 
 // load returns the keys in use, or none if New has not made v.
-func (v *Verifier) load() []*dsa.PublicKey {
+func (v *Verifier) load() []key {
 	if v == nil {
 		return nil
 	}
@@ -190,13 +192,12 @@ func (v *Verifier) VerifyKey(body []byte, header http.Header) (key int, err erro
 	digest := signature.Digest(&digestBuf, v.scheme.Hash, body)
 	readable := false
 	for i, k := range keys {
-		size := k.Q.BitLen() / 8
-		r, s, ok := v.scheme.Format.split(sig, size)
+		r, s, ok := v.scheme.Format.split(sig, k.size)
 		if !ok {
 			continue
 		}
 		readable = true
-		if dsa.Verify(k, truncate(digest, size), r, s) {
+		if k.Verify(digest, r, s) {
 			return i, nil
 		}
 	}
@@ -204,12 +205,6 @@ func (v *Verifier) VerifyKey(body []byte, header http.Header) (key int, err erro
 		return -1, v.field.Malformed(fmt.Sprintf("its %d bytes are not a DSA signature in the Scheme's Format", len(sig)))
 	}
 	return -1, signature.Mismatch(v.field.Name(), len(keys))
-}
-
-// truncate returns the leftmost bytes of digest, as many as q has: FIPS 186-4,
-// section 4.6. crypto/dsa leaves that to its caller.
-func truncate(digest []byte, size int) []byte {
-	return digest[:min(len(digest), size)]
 }
 
 // String names the header and the algorithm and counts the keys.
@@ -243,7 +238,9 @@ func Sign(s Scheme, key *dsa.PrivateKey, body []byte) (value string, err error) 
 	var buf [signature.MaxDigest]byte
 	size := key.Q.BitLen() / 8
 	digest := signature.Digest(&buf, s.Hash, body)
-	ri, si, err := dsa.Sign(rand.Reader, key, truncate(digest, size))
+	// FIPS 186-4, section 4.6: of a longer digest, as much as q has from the
+	// left. crypto/dsa leaves that to its caller.
+	ri, si, err := dsa.Sign(rand.Reader, key, digest[:min(len(digest), size)])
 	if err != nil {
 		return "", fmt.Errorf("dsasig: %w", err)
 	}

@@ -11,25 +11,47 @@ import (
 // bits: DER, two INTEGERs with a sign byte each.
 const maxSignature = 2 + 2*(2+1+32)
 
-// split takes the integers out of a signature by a q of size bytes. It does
-// not look at their range.
-func (f Format) split(sig []byte, size int) (r, s *big.Int, ok bool) {
+// split takes the integers out of a signature by a q of size bytes, as
+// big-endian bytes. It does not look at their range, but for one that is
+// negative, which it returns as 0: neither can be part of a signature.
+func (f Format) split(sig []byte, size int) (r, s []byte, ok bool) {
 	if f == P1363 {
 		if len(sig) != 2*size {
 			return nil, nil, false
 		}
-		return new(big.Int).SetBytes(sig[:size]), new(big.Int).SetBytes(sig[size:]), true
+		return sig[:size], sig[size:], true
 	}
 	if len(sig) > 2+2*(2+1+size) {
 		return nil, nil, false
 	}
 	// encoding/asn1 would not do: it ignores what follows s in the SEQUENCE.
-	r, s = new(big.Int), new(big.Int)
 	in := cryptobyte.String(sig)
 	var seq cryptobyte.String
-	ok = in.ReadASN1(&seq, asn1.SEQUENCE) && in.Empty() &&
-		seq.ReadASN1Integer(r) && seq.ReadASN1Integer(s) && seq.Empty()
-	return r, s, ok
+	if !in.ReadASN1(&seq, asn1.SEQUENCE) || !in.Empty() {
+		return nil, nil, false
+	}
+	r, rOK := integer(&seq)
+	s, sOK := integer(&seq)
+	return r, s, rOK && sOK && seq.Empty()
+}
+
+// integer reads an INTEGER and returns its bytes without a sign byte.
+func integer(seq *cryptobyte.String) ([]byte, bool) {
+	var content cryptobyte.String
+	if !seq.ReadASN1(&content, asn1.INTEGER) || len(content) == 0 {
+		return nil, false
+	}
+	// X.690, section 8.3.2: the first nine bits are not all the same.
+	if len(content) > 1 && (content[0] == 0 && content[1] < 0x80 || content[0] == 0xff && content[1] >= 0x80) {
+		return nil, false
+	}
+	switch {
+	case content[0] >= 0x80: // negative
+		return nil, true
+	case content[0] == 0:
+		return content[1:], true
+	}
+	return content, true
 }
 
 // join is the inverse of split.
