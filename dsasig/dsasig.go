@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 
 	"github.com/hooktrust/hooktrust/internal/dsafast"
@@ -149,6 +150,10 @@ func (v *Verifier) SetKeys(keys ...*dsa.PublicKey) error {
 	return nil
 }
 
+// buffers are for decoded signatures: in cryptobyte's hands an array would
+// move to the heap at every request.
+var buffers = sync.Pool{New: func() any { return new([maxSignature]byte) }}
+
 // load returns the keys in use, or none if New has not made v.
 func (v *Verifier) load() []key {
 	if v == nil {
@@ -180,7 +185,8 @@ func (v *Verifier) VerifyKey(body []byte, header http.Header) (key int, err erro
 	if len(keys) == 0 {
 		return -1, signature.Uninitialised("dsasig")
 	}
-	var buf [maxSignature]byte
+	buf := buffers.Get().(*[maxSignature]byte)
+	defer buffers.Put(buf)
 	sig, err := v.field.Read(buf[:], header)
 	if err != nil {
 		return -1, err

@@ -101,28 +101,29 @@ func (f *Field) readHex(buf []byte, encoded string) ([]byte, error) {
 	if len(encoded)%2 != 0 || len(encoded) > 2*len(buf) {
 		return nil, f.WrongLength(len(encoded), "hex digits")
 	}
+	// The decoder of encoding/hex would need the string as bytes.
+	var bad byte
 	for i := range len(encoded) / 2 {
-		hi, ok1 := nibble(encoded[2*i])
-		lo, ok2 := nibble(encoded[2*i+1])
-		if !ok1 || !ok2 {
-			return nil, f.malformed("it is not hex")
-		}
-		buf[i] = hi<<4 | lo
+		hi, lo := nibbles[encoded[2*i]], nibbles[encoded[2*i+1]]
+		bad |= hi | lo
+		buf[i] = hi<<4 | lo&0xf
+	}
+	if bad > 0xf {
+		return nil, f.malformed("it is not hex")
 	}
 	return buf[:len(encoded)/2], nil
 }
 
-func nibble(c byte) (byte, bool) {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0', true
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10, true
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10, true
+// nibbles has the value of each hex digit, and more than 15 for other bytes.
+var nibbles = func() (values [256]byte) {
+	for c := range values {
+		values[c] = 0x80
 	}
-	return 0, false
-}
+	for i, c := range "0123456789abcdef" {
+		values[c], values[strings.ToUpper(string(c))[0]] = byte(i), byte(i)
+	}
+	return values
+}()
 
 func (f *Field) readBase64(buf []byte, encoded string) ([]byte, error) {
 	if len(encoded) > base64.StdEncoding.EncodedLen(len(buf)) || len(encoded) > maxEncoded {

@@ -1,0 +1,5 @@
+//go:build !race
+
+package dsasig_test
+
+const raceEnabled = false
