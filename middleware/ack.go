@@ -43,15 +43,15 @@ func (a ack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 		return
 	}
-	c, _ := ctx.Value(runKey{}).(*run)
-	if c != nil && c.setStrict(true) {
+	noter, _ := ctx.Value(noterKey{}).(*received)
+	if c, ok := ctx.Value(runKey{}).(*run); ok && c.setStrict(true) {
 		var cancel context.CancelFunc
 		ctx, cancel = c.untilAnswer(ctx)
 		defer cancel()
 	}
 	if err := a.put(ctx, d); err != nil {
-		if c != nil {
-			c.note(fmt.Errorf("middleware: Ack: %w", err))
+		if noter != nil {
+			noter.note(fmt.Errorf("middleware: Ack: %w", err))
 		}
 		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 		return

@@ -123,7 +123,9 @@ func (a *answer) send(now bool) (err error) {
 		// next delivery needs another one.
 		h.Set("Connection", "close")
 	}
-	a.w.WriteHeader(a.own())
+	if a.status != 0 || now {
+		a.w.WriteHeader(a.own())
+	}
 	if len(a.body) > 0 {
 		// A client that has gone is nobody to tell.
 		_, _ = a.w.Write(a.body)

@@ -650,7 +650,7 @@ func TestContextValues(t *testing.T) {
 			assert.False(t, hasDeadline)
 			assert.Equal(t, contract.Deadline > 0, r.Context().Err() == nil)
 			for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
-				assert.Equal(t, "middleware.runContext", fmt.Sprintf(format, r.Context()))
+				assert.Equal(t, "middleware.context", fmt.Sprintf(format, r.Context()))
 			}
 			child, cancel := context.WithCancel(r.Context())
 			assert.Equal(t, contract.Deadline > 0, child.Err() == nil)

@@ -164,12 +164,12 @@ func (g *Guard) Handler(next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		arrived := time.Now()
-		d, err := g.check(w, r, arrived)
+		body, key, err := g.check(w, r, arrived)
 		if err != nil {
 			g.refuse(w, r, arrived, err)
 			return
 		}
-		g.accept(w, r, d, next)
+		g.accept(w, r, body, key, arrived, next)
 	})
 }
 
@@ -186,57 +186,63 @@ func (g *Guard) Check(w http.ResponseWriter, r *http.Request) (*Delivery, error)
 	if g.Verifier == nil {
 		return nil, fmt.Errorf("%w: the Guard has no Verifier", ErrRefused)
 	}
-	d, err := g.check(w, r, time.Now())
+	arrived := time.Now()
+	body, key, err := g.check(w, r, arrived)
 	if err != nil {
 		return nil, err
 	}
-	setBody(r, d.Body)
-	return d, nil
+	setBody(r, (*verifiedBody)(bytes.NewReader(body)), len(body))
+	return g.delivery(body, r.Header, key, arrived), nil
 }
 
-func (g *Guard) check(w http.ResponseWriter, r *http.Request, arrived time.Time) (*Delivery, error) {
+func (g *Guard) check(w http.ResponseWriter, r *http.Request, arrived time.Time) (body []byte, key int, err error) {
 	// The server reads what is left of a body even of a request that is
 	// refused, so the deadline is for these too.
 	hasBody := r.Body != nil && r.Body != http.NoBody
-	var control *http.ResponseController
 	if hasBody {
-		control = http.NewResponseController(w)
-		// Not all writers have read deadlines; Handler's comment says so.
-		_ = control.SetReadDeadline(g.readDeadline(r, arrived))
+		setReadDeadline(w, g.readDeadline(r, arrived))
 	}
 	if r.Method != http.MethodPost {
 		if slices.Contains(g.Contract.Probe, r.Method) {
-			return nil, ErrProbe
+			return nil, -1, ErrProbe
 		}
-		return nil, ErrMethod
+		return nil, -1, ErrMethod
 	}
 	limit := g.MaxBody
 	if limit <= 0 {
 		limit = defaultMaxBody
 	}
 	if r.ContentLength > limit {
-		return nil, fmt.Errorf("%w: Content-Length is %d, and MaxBody %d", ErrTooLarge, r.ContentLength, limit)
+		return nil, -1, fmt.Errorf("%w: Content-Length is %d, and MaxBody %d", ErrTooLarge, r.ContentLength, limit)
 	}
-	body := []byte{}
+	body = []byte{}
 	if hasBody {
-		var err error
-		body, err = readAll(r.Body, limit)
-		if err != nil {
-			return nil, bodyError(err)
+		if body, err = readAll(r.Body, limit); err != nil {
+			return nil, -1, bodyError(err)
 		}
-		_ = control.SetReadDeadline(time.Time{})
+		setReadDeadline(w, time.Time{})
 	}
-	key, err := g.verify(body, r.Header)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
+	if key, err = g.verify(body, r.Header); err != nil {
+		return nil, -1, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	return &Delivery{
-		Sender:     g.Contract.Sender,
-		Body:       body,
-		Header:     r.Header.Clone(),
-		Key:        key,
-		ReceivedAt: arrived,
-	}, nil
+	return body, key, nil
+}
+
+// setReadDeadline does what an [http.ResponseController] would, without
+// allocating an error where w has no read deadline. Handler's comment says what
+// follows from that.
+func setReadDeadline(w http.ResponseWriter, t time.Time) {
+	for {
+		switch v := w.(type) {
+		case interface{ SetReadDeadline(time.Time) error }:
+			_ = v.SetReadDeadline(t)
+			return
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = v.Unwrap()
+		default:
+			return
+		}
+	}
 }
 
 // readDeadline returns when r's body must be there.
@@ -258,29 +264,32 @@ func (g *Guard) verify(body []byte, header http.Header) (key int, err error) {
 	return -1, g.Verifier.Verify(body, header)
 }
 
-// accept runs next.
-func (g *Guard) accept(w http.ResponseWriter, r *http.Request, d *Delivery, next http.Handler) {
-	c := &run{guard: g, request: r, delivery: d}
-	c.res = c.result(Accepted, nil)
-	c.answer.w, c.answer.mu, c.answer.limit = w, &c.mu, g.Contract.MaxResponse
+// accept runs next for the verified body of r.
+func (g *Guard) accept(w http.ResponseWriter, r *http.Request, body []byte, key int, arrived time.Time, next http.Handler) {
 	base, ok := g.enter()
 	if !ok {
-		c.res.Outcome, c.res.Err = Overloaded, errClosed
-		c.res.Status = g.Contract.allowed(http.StatusServiceUnavailable)
-		http.Error(w, http.StatusText(c.res.Status), c.res.Status)
-		c.res.Elapsed = time.Since(d.ReceivedAt)
-		g.observe(r, c.res)
+		c := &received{guard: g, request: r, body: body, key: key, at: arrived}
+		res := c.result(Overloaded, errClosed)
+		res.Status = g.Contract.allowed(http.StatusServiceUnavailable)
+		http.Error(w, http.StatusText(res.Status), res.Status)
+		c.tell(r, res)
 		return
 	}
+	if g.Contract.Deadline <= 0 && g.Contract.MaxResponse <= 0 && len(g.Contract.Forbidden) == 0 && g.Store == nil {
+		c := new(stream)
+		c.guard, c.request, c.body, c.key, c.at = g, r, body, key, arrived
+		c.ResponseWriter = w
+		c.serve(next)
+		return
+	}
+	c := new(run)
+	c.guard, c.request, c.body, c.key, c.at = g, r, body, key, arrived
+	c.answer.w, c.answer.mu, c.answer.limit = w, &c.answering, g.Contract.MaxResponse
 	if g.Contract.Deadline > 0 {
 		c.detached = base
-		c.answerBy = d.ReceivedAt.Add(answerAfter(g.Contract.Deadline))
+		c.answerBy = arrived.Add(answerAfter(g.Contract.Deadline))
 	}
-	if c.answerBy.IsZero() && g.Contract.MaxResponse <= 0 && len(g.Contract.Forbidden) == 0 && g.Store == nil {
-		c.stream(next)
-	} else {
-		c.serve(next)
-	}
+	c.serve(next)
 }
 
 // enter counts a handler in, unless the Guard is shut down.
@@ -426,45 +435,3 @@ func (g *Guard) observe(r *http.Request, res Result) {
 }
 
 const defaultMaxLate = 1000
-
-// setBody gives r the verified bytes as its body.
-func setBody(r *http.Request, body []byte) {
-	r.Body = &verifiedBody{*bytes.NewReader(body)}
-	r.ContentLength = int64(len(body))
-	r.TransferEncoding = nil
-}
-
-type verifiedBody struct{ bytes.Reader }
-
-func (*verifiedBody) Close() error { return nil }
-
-// recorder remembers the status of an answer that passes through it.
-type recorder struct {
-	http.ResponseWriter
-	status int
-}
-
-func (rec *recorder) WriteHeader(status int) {
-	// 1xx are not the answer yet, except for the last of them.
-	if rec.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
-		rec.status = status
-	}
-	rec.ResponseWriter.WriteHeader(status)
-}
-
-func (rec *recorder) Write(p []byte) (int, error) {
-	if rec.status == 0 {
-		rec.status = http.StatusOK
-	}
-	return rec.ResponseWriter.Write(p)
-}
-
-// Flush implements [http.Flusher] for handlers that ask for it by assertion.
-func (rec *recorder) Flush() {
-	if http.NewResponseController(rec.ResponseWriter).Flush() == nil && rec.status == 0 {
-		rec.status = http.StatusOK
-	}
-}
-
-// Unwrap lets [http.ResponseController] reach the server's writer.
-func (rec *recorder) Unwrap() http.ResponseWriter { return rec.ResponseWriter }

@@ -504,7 +504,7 @@ func TestHandlerPanic(t *testing.T) {
 		{"a value", func(http.ResponseWriter) { panic("body: " + secret) }, 500, "with a value of type string"},
 		{"an error", func(http.ResponseWriter) { panic(errors.New("body: " + secret)) }, 500, "*errors.errorString"},
 		{"of the runtime", func(http.ResponseWriter) { outOfRange() }, 500, "index out of range"},
-		{"with a header and a body", func(w http.ResponseWriter) {
+		{"after it has set a header", func(w http.ResponseWriter) {
 			w.Header().Set("X-Secret", secret)
 			panic("body")
 		}, 500, "of type string"},
@@ -533,7 +533,8 @@ func TestHandlerPanic(t *testing.T) {
 						assert.Equal(t, "Internal Server Error\n", string(answer))
 						assert.Equal(t, tt.status, resp.StatusCode)
 						assert.Equal(t, proto, resp.Proto)
-						assert.Empty(t, resp.Header.Get("X-Secret"))
+						held := contract.Deadline > 0 || contract.MaxResponse > 0
+						assert.Equal(t, held || tt.name != "after it has set a header", resp.Header.Get("X-Secret") == "", "what was held back is dropped whole")
 					}
 					res := rs.only(t)
 					assert.Equal(t, middleware.Panicked, res.Outcome)

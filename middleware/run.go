@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -53,9 +54,7 @@ func answerAfter(deadline time.Duration) time.Duration {
 // may put nothing on the wire) the handler has one of its own, and the
 // request's only waits for the answer.
 type run struct {
-	guard    *Guard
-	request  *http.Request // as it came
-	delivery *Delivery
+	received
 	detached context.Context // ends when Guard.Shutdown gives up; nil without a deadline
 	answerBy time.Time       // zero without a deadline
 	answered chan struct{}   // closed by the first answer; nil if the handler is in the request's goroutine
@@ -63,15 +62,15 @@ type run struct {
 	// The handler's goroutine.
 	answer  answer
 	res     Result
-	claimed bool // the Store has a claim to settle
-	abort   bool // end the connection without an answer
+	id      string // Delivery.ID, if there is a Store
+	claimed bool   // the Store has a claim to settle
+	abort   bool   // end the connection without an answer
 
-	mu      sync.Mutex // of answer.w, too
-	over    bool       // the answer has left, or none will
-	carried bool       // among Guard.late
-	strict  bool       // never a 200 on the handler's behalf
-	err     error      // what went wrong besides the handler
-	timer   *time.Timer
+	answering sync.Mutex // of answer.w, too
+	over      bool       // the answer has left, or none will
+	carried   bool       // among Guard.late
+	strict    bool       // never a 200 on the handler's behalf
+	alarm     *alarm
 }
 
 // runContext is the context that a run's handler gets. With a deadline it ends
@@ -79,7 +78,10 @@ type run struct {
 // answer or has gone.
 type runContext run
 
-type runKey struct{}
+type (
+	noterKey struct{} // of the *received
+	runKey   struct{} // of the *run
+)
 
 func (c *runContext) Deadline() (time.Time, bool) { return c.life().Deadline() }
 func (c *runContext) Done() <-chan struct{}       { return c.life().Done() }
@@ -95,7 +97,9 @@ func (c *runContext) life() context.Context {
 func (c *runContext) Value(key any) any {
 	switch key.(type) {
 	case deliveryKey:
-		return c.delivery
+		return c.get(c.request.Header)
+	case noterKey:
+		return &c.received
 	case runKey:
 		return (*run)(c)
 	}
@@ -108,49 +112,63 @@ func (c *runContext) Value(key any) any {
 }
 
 // String keeps fmt from showing the delivery.
-func (c *runContext) String() string { return "middleware.runContext" }
-
-// GoString is String, for %#v.
+func (c *runContext) String() string   { return "middleware.context" }
 func (c *runContext) GoString() string { return c.String() }
 
-// stream runs next with nothing held back, for a contract without terms that
-// would need it.
-func (c *run) stream(next http.Handler) {
-	defer c.guard.leave()
-	r := c.request.WithContext((*runContext)(c))
-	setBody(r, c.delivery.Body)
-	rec := &recorder{ResponseWriter: c.answer.w}
-	returned := false
-	defer func() {
-		if !returned {
-			c.panicked(recover())
-			if rec.status == 0 && !c.abort {
-				c.answer.send(false)
-				rec.status = c.answer.status
-			} else {
-				c.abort = true
-			}
+// alarm rings when a run's answer is due. It is used again if it has not rung,
+// with what it has allocated; its timer is not, since testing/synctest binds a
+// timer to the test that made it.
+type alarm struct {
+	run   *run
+	ring  func()
+	timer *time.Timer
+	// header is the request's, copied for those who look at it at the
+	// deadline while the handler may be changing the request's own.
+	header []headerLine
+}
+
+type headerLine struct{ name, value string }
+
+var alarms = sync.Pool{New: func() any {
+	a := new(alarm)
+	a.ring = func() { a.run.late() }
+	return a
+}}
+
+// set makes the alarm ring for c. c.answering is held.
+func (a *alarm) set(c *run) {
+	a.run = c
+	for name, values := range c.request.Header {
+		for _, value := range values {
+			a.header = append(a.header, headerLine{name, value})
 		}
-		c.res.Err = errors.Join(c.res.Err, c.err)
-		c.res.Status = rec.status
-		c.res.Elapsed = time.Since(c.delivery.ReceivedAt)
-		c.guard.observe(c.request, c.res)
-		if c.abort {
-			panic(http.ErrAbortHandler)
-		}
-	}()
-	next.ServeHTTP(rec, r)
-	returned = true
-	if rec.status == 0 {
-		rec.status = http.StatusOK // net/http sends it for a handler that sends nothing
 	}
+	a.timer = time.AfterFunc(time.Until(c.answerBy), a.ring)
+}
+
+// stop keeps the alarm from ringing, if it has not rung.
+func (a *alarm) stop() {
+	if a.timer.Stop() {
+		clear(a.header)
+		a.run, a.timer, a.header = nil, nil, a.header[:0]
+		alarms.Put(a)
+	}
+}
+
+// requestHeader returns the header as it was when the alarm was set.
+func (a *alarm) requestHeader() http.Header {
+	h := make(http.Header, len(a.header))
+	for _, line := range a.header {
+		h[line.name] = append(h[line.name], line.value)
+	}
+	return h
 }
 
 // serve answers the request with what next or, at the deadline, somebody else
 // says.
 func (c *run) serve(next http.Handler) {
-	r := c.request.WithContext((*runContext)(c))
-	setBody(r, c.delivery.Body)
+	c.res = c.result(Accepted, nil)
+	r := c.verifiedRequest((*runContext)(c))
 	inPlace := c.answerBy.IsZero() || isServerWriter(c.answer.w)
 	if !inPlace {
 		// Somebody may look at the request's header while next changes it.
@@ -158,9 +176,10 @@ func (c *run) serve(next http.Handler) {
 		c.answered = make(chan struct{})
 	}
 	if !c.answerBy.IsZero() {
-		c.mu.Lock()
-		c.timer = time.AfterFunc(time.Until(c.answerBy), c.late)
-		c.mu.Unlock()
+		c.answering.Lock()
+		c.alarm = alarms.Get().(*alarm)
+		c.alarm.set(c)
+		c.answering.Unlock()
 	}
 	if inPlace {
 		c.handle(next, r)
@@ -185,8 +204,11 @@ func (c *run) handle(next http.Handler, r *http.Request) {
 	defer c.conclude() // also if next ends the goroutine
 	returned := false
 	defer func() {
-		if !returned {
-			c.panicked(recover())
+		if returned {
+			return
+		}
+		if c.abort = panicked(recover(), &c.res); !c.abort {
+			c.answer.replace(c.guard.Contract.allowed(http.StatusInternalServerError))
 		}
 	}()
 	if c.claim(next) {
@@ -195,24 +217,25 @@ func (c *run) handle(next http.Handler, r *http.Request) {
 	returned = true
 }
 
-func (c *run) panicked(value any) {
-	c.res.Outcome = Panicked
+// panicked writes into res what a handler has panicked with, nil if it has
+// ended its goroutine, and reports whether the connection must end with it.
+func panicked(value any, res *Result) (abort bool) {
+	res.Outcome = Panicked
 	if value == http.ErrAbortHandler {
-		c.res.Err = fmt.Errorf("%w: %w", errPanicked, http.ErrAbortHandler)
-		c.abort = true
-		return
+		res.Err = fmt.Errorf("%w: %w", errPanicked, http.ErrAbortHandler)
+		return true
 	}
-	c.res.Stack = string(debug.Stack())
+	res.Stack = string(debug.Stack())
 	switch v := value.(type) {
 	case nil:
-		c.res.Err = errExited
+		res.Err = errExited
 	case runtime.Error:
-		c.res.Err = fmt.Errorf("%w: %w", errPanicked, v)
+		res.Err = fmt.Errorf("%w: %w", errPanicked, v)
 	default:
 		// The value itself may hold anything, the body among it.
-		c.res.Err = fmt.Errorf("%w with a value of type %T", errPanicked, value)
+		res.Err = fmt.Errorf("%w with a value of type %T", errPanicked, value)
 	}
-	c.answer.replace(c.guard.Contract.allowed(http.StatusInternalServerError))
+	return false
 }
 
 // claim reports whether next is to run.
@@ -225,13 +248,14 @@ func (c *run) claim(next http.Handler) bool {
 	// As long as it is not known whether a copy of this is being worked on,
 	// nobody may say that it is done.
 	c.setStrict(true)
+	c.id = deliveryID(c.guard.Contract.Sender, c.body)
 	limit := claimTime
 	if !c.answerBy.IsZero() {
 		limit = min(limit, time.Until(c.answerBy)/2)
 	}
 	ctx, cancel := context.WithTimeout((*runContext)(c), limit)
 	defer cancel()
-	state, err := c.guard.Store.Claim(ctx, c.delivery.ID())
+	state, err := c.guard.Store.Claim(ctx, c.id)
 	switch {
 	case err != nil:
 		c.note(fmt.Errorf("middleware: Store.Claim failed, so the handler ran: %w", err))
@@ -258,8 +282,8 @@ func (c *run) claim(next http.Handler) bool {
 // setStrict says whether a late answer may be 200, and reports whether there
 // has been none yet.
 func (c *run) setStrict(strict bool) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.answering.Lock()
+	defer c.answering.Unlock()
 	c.strict = strict
 	return !c.over
 }
@@ -272,22 +296,17 @@ func (c *run) untilAnswer(ctx context.Context) (context.Context, context.CancelF
 	return context.WithDeadline(ctx, c.answerBy)
 }
 
-// note adds err to the Result's.
-func (c *run) note(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.err = errors.Join(c.err, err)
-}
-
 // late answers for a handler that is not done when the answer is due.
 func (c *run) late() {
-	c.mu.Lock()
+	c.answering.Lock()
 	if c.over {
-		c.mu.Unlock()
+		c.answering.Unlock()
 		return
 	}
 	c.over = true
 	c.answer.gone.Store(true)
+	r := c.request.WithContext((*runContext)(c))
+	r.Header = c.alarm.requestHeader()
 	res := c.result(Late, errLate)
 	a := &answer{w: c.answer.w, limit: c.answer.limit}
 	switch {
@@ -299,47 +318,41 @@ func (c *run) late() {
 		a.replace(c.guard.Contract.allowed(http.StatusServiceUnavailable))
 	default:
 		c.carried = true
-		c.callLate(a, &res)
+		c.callLate(a, r, &res)
 	}
 	if err := a.send(c.answered == nil); err != nil {
 		res.Err = errors.Join(res.Err, err)
 	}
 	res.Status = a.own()
-	res.Elapsed = time.Since(c.delivery.ReceivedAt)
-	c.mu.Unlock()
+	c.answering.Unlock()
 	if c.answered != nil {
 		close(c.answered)
 	}
-	c.guard.observe(c.copy(), res)
+	res.Elapsed = time.Since(c.at)
+	c.guard.observe(r, res)
 }
 
 // callLate lets Guard.Late make the answer.
-func (c *run) callLate(a *answer, res *Result) {
+func (c *run) callLate(a *answer, r *http.Request, res *Result) {
+	if c.guard.Late == nil {
+		a.status = http.StatusOK
+		return
+	}
+	returned := false
 	defer func() {
-		if value := recover(); value != nil {
-			res.Outcome, res.Stack = Panicked, string(debug.Stack())
-			res.Err = fmt.Errorf("%w: it was Guard.Late", errPanicked)
+		if !returned {
+			_ = panicked(recover(), res)
 			a.replace(c.guard.Contract.allowed(http.StatusInternalServerError))
 		}
 	}()
-	if c.guard.Late == nil {
-		a.status = http.StatusOK
-	} else {
-		r := c.copy()
-		setBody(r, c.delivery.Body)
-		c.guard.Late.ServeHTTP(a, r)
-	}
+	c.get(r.Header) // so that nobody makes the Delivery of the header that next may be changing
+	r = r.WithContext(r.Context())
+	setBody(r, (*verifiedBody)(bytes.NewReader(c.body)), len(c.body))
+	c.guard.Late.ServeHTTP(a, r)
+	returned = true
 	if outcome, err := a.enforce(&c.guard.Contract); err != nil {
 		res.Outcome, res.Err = outcome, err
 	}
-}
-
-// copy returns the request for somebody who looks at it while its handler
-// runs and may change its header.
-func (c *run) copy() *http.Request {
-	r := c.request.WithContext((*runContext)(c))
-	r.Header = c.delivery.Header.Clone()
-	return r
 }
 
 // conclude settles, answers if nobody has, and tells Observe.
@@ -352,18 +365,15 @@ func (c *run) conclude() {
 	if c.claimed {
 		c.settle(c.res.Outcome == Accepted && status >= 200 && status < 300)
 	}
-	c.mu.Lock()
-	if c.carried {
-		c.guard.drop()
-	}
+	c.answering.Lock()
 	inTime := !c.over
 	if inTime {
 		c.over = true
-		if c.timer != nil {
-			c.timer.Stop()
+		if c.alarm != nil {
+			c.alarm.stop()
 		}
+		status = c.answer.own()
 		if !c.abort {
-			status = c.answer.own()
 			if err := c.answer.send(false); err != nil {
 				c.res.Err, c.abort = errors.Join(c.res.Err, err), true
 			}
@@ -376,12 +386,13 @@ func (c *run) conclude() {
 		if c.res.Outcome == Accepted {
 			c.res.Outcome = LateDone
 		}
+		if c.carried {
+			c.guard.drop()
+		}
 	}
-	c.res.Err = errors.Join(c.res.Err, c.err)
-	c.mu.Unlock()
+	c.answering.Unlock()
 	c.res.Status = status
-	c.res.Elapsed = time.Since(c.delivery.ReceivedAt)
-	c.guard.observe(c.request, c.res)
+	c.tell(c.request, c.res)
 	if inTime && c.answered != nil {
 		close(c.answered)
 	}
@@ -396,18 +407,7 @@ func (c *run) settle(done bool) {
 	}()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel((*runContext)(c)), settleTime)
 	defer cancel()
-	if err := c.guard.Store.Settle(ctx, c.delivery.ID(), done); err != nil {
+	if err := c.guard.Store.Settle(ctx, c.id, done); err != nil {
 		c.note(fmt.Errorf("middleware: Store.Settle failed, so a retry may run again: %w", err))
-	}
-}
-
-// result returns one that has what is known from the start.
-func (c *run) result(outcome Outcome, err error) Result {
-	return Result{
-		Outcome: outcome,
-		Sender:  c.delivery.Sender,
-		Key:     c.delivery.Key,
-		Size:    len(c.delivery.Body),
-		Err:     err,
 	}
 }
