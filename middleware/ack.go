@@ -44,7 +44,13 @@ func (a ack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	noter, _ := ctx.Value(noterKey{}).(*received)
-	if c, ok := ctx.Value(runKey{}).(*run); ok && c.setStrict(true) {
+	if c, ok := ctx.Value(runKey{}).(*run); ok {
+		if c.setStrict(true) {
+			// The sender has its 503 and delivers again.
+			noter.note(errLateAck)
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
 		var cancel context.CancelFunc
 		ctx, cancel = c.untilAnswer(ctx)
 		defer cancel()

@@ -1,8 +1,10 @@
 package middleware_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -141,6 +143,94 @@ func TestAckBehindAnotherHandler(t *testing.T) {
 			require.NoError(t, b.guard.Shutdown(t.Context()))
 			assert.True(t, kept)
 		})
+	})
+}
+
+// TestBodyAfterTheAnswerIsDue: the body may take all of the deadline, and then
+// there is no time left for a handler.
+func TestBodyAfterTheAnswerIsDue(t *testing.T) {
+	counting := func(runs *atomic.Int64) http.Handler {
+		return handlerFunc(func(http.ResponseWriter, *http.Request) {
+			time.Sleep(time.Second)
+			runs.Add(1)
+		})
+	}
+	acking := func(runs *atomic.Int64) http.Handler {
+		return middleware.Ack(func(context.Context, *middleware.Delivery) error {
+			runs.Add(1)
+			return nil
+		})
+	}
+	for _, tt := range []struct {
+		name     string
+		next     func(runs *atomic.Int64) http.Handler
+		store    bool
+		status   int
+		runs     int64
+		outcomes []middleware.Outcome
+	}{
+		{"handler", counting, false, 200, 1, []middleware.Outcome{middleware.Late, middleware.LateDone}},
+		{"Ack behind another handler", func(runs *atomic.Int64) http.Handler {
+			return handlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				time.Sleep(time.Millisecond)
+				acking(runs).ServeHTTP(w, r)
+			})
+		}, false, 200, 1, []middleware.Outcome{middleware.Late, middleware.LateDone}},
+		{"handler with a Store", counting, true, 503, 0, []middleware.Outcome{middleware.Late, middleware.Pending}},
+		{"Ack with a Store", acking, true, 503, 0, []middleware.Outcome{middleware.Late, middleware.Pending}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var runs atomic.Int64
+				guard := &middleware.Guard{Contract: middleware.Haptik()}
+				if tt.store {
+					// The late answer is there before the Store's.
+					store := newStore()
+					store.claim = func(ctx context.Context, id string) (middleware.State, error) {
+						time.Sleep(time.Millisecond)
+						return store.Store.Claim(ctx, id)
+					}
+					guard.Store = store
+				}
+				b := newBed(t, guard, tt.next(&runs))
+				conn, err := b.pipe.dial(t.Context(), "", "")
+				require.NoError(t, err)
+				defer conn.Close()
+				go func() {
+					fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n%s: %s\r\n\r\n{", sigHeader, sign(t, "{}"))
+					time.Sleep(4500 * time.Millisecond)
+					io.WriteString(conn, "}")
+				}()
+				start := time.Now()
+				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				require.NoError(t, err)
+				assert.Equal(t, tt.status, resp.StatusCode)
+				assert.Equal(t, 4500*time.Millisecond, time.Since(start))
+				require.NoError(t, b.guard.Shutdown(t.Context()))
+				assert.Equal(t, tt.runs, runs.Load())
+				assert.Equal(t, tt.outcomes, b.outcomes())
+			})
+		})
+	}
+	// Ack itself: whether it or the timer is first, the answer is no 200 that
+	// is not put's.
+	t.Run("Ack at the very moment", func(t *testing.T) {
+		for range 200 {
+			synctest.Test(t, func(t *testing.T) {
+				var kept atomic.Int64
+				b := newBed(t, &middleware.Guard{Contract: middleware.Contract{Deadline: 4 * time.Nanosecond}}, middleware.Ack(func(context.Context, *middleware.Delivery) error {
+					kept.Add(1)
+					return nil
+				}))
+				resp, _, _ := b.deliver("{}")
+				require.NoError(t, b.guard.Shutdown(t.Context()))
+				if resp.StatusCode == 200 {
+					assert.EqualValues(t, 1, kept.Load())
+				} else {
+					assert.Equal(t, 503, resp.StatusCode)
+				}
+			})
+		}
 	})
 }
 

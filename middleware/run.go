@@ -175,6 +175,12 @@ func (c *run) serve(next http.Handler) {
 		r.Header = r.Header.Clone()
 		c.answered = make(chan struct{})
 	}
+	_, c.strict = next.(ack)
+	if c.guard.Store != nil {
+		// As long as it is not known whether a copy of this is being worked
+		// on, nobody may say that it is done.
+		c.strict = true
+	}
 	if !c.answerBy.IsZero() {
 		c.answering.Lock()
 		c.alarm = alarms.Get().(*alarm)
@@ -240,14 +246,9 @@ func panicked(value any, res *Result) (abort bool) {
 
 // claim reports whether next is to run.
 func (c *run) claim(next http.Handler) bool {
-	_, strict := next.(ack)
 	if c.guard.Store == nil {
-		c.setStrict(strict)
 		return true
 	}
-	// As long as it is not known whether a copy of this is being worked on,
-	// nobody may say that it is done.
-	c.setStrict(true)
 	c.id = deliveryID(c.guard.Contract.Sender, c.body)
 	limit := claimTime
 	if !c.answerBy.IsZero() {
@@ -270,7 +271,8 @@ func (c *run) claim(next http.Handler) bool {
 		c.answer.replace(c.guard.Contract.allowed(http.StatusServiceUnavailable))
 		return false
 	}
-	if !c.setStrict(strict) {
+	_, strict := next.(ack)
+	if c.setStrict(strict) {
 		// Answered with 503 meanwhile: the sender comes again.
 		c.res.Outcome, c.res.Err = Pending, errLateAck
 		c.answer.status = http.StatusServiceUnavailable
@@ -280,17 +282,20 @@ func (c *run) claim(next http.Handler) bool {
 }
 
 // setStrict says whether a late answer may be 200, and reports whether there
-// has been none yet.
-func (c *run) setStrict(strict bool) bool {
+// was one that was not.
+func (c *run) setStrict(strict bool) (refused bool) {
 	c.answering.Lock()
 	defer c.answering.Unlock()
 	c.strict = strict
-	return !c.over
+	return c.over && !c.carried
 }
 
-// untilAnswer returns ctx, ending when the answer is due.
+// untilAnswer returns ctx, ending when the answer is due. If that has been
+// answered with 200, by Late, ctx has all the time there is.
 func (c *run) untilAnswer(ctx context.Context) (context.Context, context.CancelFunc) {
-	if c.answerBy.IsZero() {
+	c.answering.Lock()
+	defer c.answering.Unlock()
+	if c.answerBy.IsZero() || c.carried {
 		return ctx, func() {}
 	}
 	return context.WithDeadline(ctx, c.answerBy)
@@ -305,7 +310,7 @@ func (c *run) late() {
 	}
 	c.over = true
 	c.answer.gone.Store(true)
-	r := c.request.WithContext((*runContext)(c))
+	r := c.request.WithContext(c.request.Context())
 	r.Header = c.alarm.requestHeader()
 	res := c.result(Late, errLate)
 	a := &answer{w: c.answer.w, limit: c.answer.limit}
@@ -346,7 +351,7 @@ func (c *run) callLate(a *answer, r *http.Request, res *Result) {
 		}
 	}()
 	c.get(r.Header) // so that nobody makes the Delivery of the header that next may be changing
-	r = r.WithContext(r.Context())
+	r = r.WithContext((*runContext)(c))
 	setBody(r, (*verifiedBody)(bytes.NewReader(c.body)), len(c.body))
 	c.guard.Late.ServeHTTP(a, r)
 	returned = true
