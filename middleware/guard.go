@@ -99,7 +99,8 @@ type Guard struct {
 	// after the client has the answer; if its handler outlives the answer,
 	// once when it is answered and once when the handler ends. It may be
 	// called concurrently, and should return soon. The request's body is
-	// consumed. If Observe is nil, slog.Default() logs: refusals, late answers
+	// consumed, and its context is that with which it came to the Guard: it
+	// has no Delivery. If Observe is nil, slog.Default() logs: refusals, late answers
 	// and a handler's failures at Warn, panics at Error, the rest at Debug.
 	Observe func(*http.Request, Result)
 
@@ -118,8 +119,8 @@ type Guard struct {
 //
 // next gets a request whose Body holds the verified bytes and whose
 // ContentLength is their number; FromContext gives it the same bytes as a
-// Delivery. Everything else of the request, its URL and other headers, is as
-// it came and not signed.
+// Delivery. Everything else of the request, its URL, other headers and the
+// values of its context, is as it came to the Guard, and not signed.
 //
 // Other requests are answered with the status text alone, the same for every
 // way in which a signature can fail: a probe of the contract with 200, other
@@ -342,11 +343,13 @@ func (g *Guard) drop() {
 // outlived their answer. Deliveries that arrive after the call are answered
 // with 503. If ctx ends first, the contexts of the handlers that still run are
 // cancelled, and Shutdown returns an error that wraps ctx's and says how many
-// they are.
+// they are, without waiting for them to heed it; call it once more, with a
+// second or two, for that.
 //
 // Stop the server first ([http.Server.Shutdown]), then the Guard, then what its
 // handlers give deliveries to, such as a Pool. The server's Shutdown, too,
-// waits for late handlers of HTTP/1 connections: give it a time of its own.
+// waits for late handlers of HTTP/1 connections: give it a time of its own, and
+// do not take it for a failure when that is over. At the end, Close the server.
 func (g *Guard) Shutdown(ctx context.Context) error {
 	g.mu.Lock()
 	if !g.closed {

@@ -59,7 +59,7 @@ func (o Outcome) String() string {
 type Result struct {
 	Outcome Outcome
 	Sender  string        // Contract.Sender
-	Status  int           // status of the answer; 0 if the handler has ended the connection without one
+	Status  int           // status of the answer (with LateDone, of one that nobody got); 0 if the connection has ended without one
 	Key     int           // index of the key that matched; -1 if none did or the Verifier does not tell
 	Size    int           // bytes of the verified body; 0 if there is none
 	Elapsed time.Duration // from the request's arrival at the Guard
