@@ -1,0 +1,203 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hooktrust/hooktrust/middleware"
+	"github.com/hooktrust/hooktrust/middleware/hooktest"
+	"github.com/hooktrust/hooktrust/rsasig"
+)
+
+const question = `{"handler":"message","operation":"chat","org_id":"60012345","request":{"id":"4fhgtd-gyywye6"},` +
+	`"visitor":{"visitor_id":"17","name":"Zoë"},"message":{"text":"Where's my order?"},"attachments":[]}`
+
+// keyPairs are SalesIQ's: the current one, the previous one, and one that is
+// not SalesIQ's.
+var keyPairs = sync.OnceValue(func() (pairs [3]*rsa.PrivateKey) {
+	for i := range pairs {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			panic(err)
+		}
+		pairs[i] = key
+	}
+	return pairs
+})
+
+const (
+	current = iota
+	previous
+	stranger
+)
+
+// sign returns what signs with one of the key pairs.
+func sign(pair int) func([]byte) (string, error) {
+	key := keyPairs()[pair]
+	return func(body []byte) (string, error) { return rsasig.Sign(rsasig.SalesIQ(), key, body) }
+}
+
+// sender plays SalesIQ.
+func sender(pair int) *hooktest.Sender {
+	return &hooktest.Sender{
+		Contract: middleware.SalesIQ(),
+		Header:   rsasig.SalesIQ().Header,
+		Sign:     sign(pair),
+		Stranger: sign(stranger),
+	}
+}
+
+func publicKey(t *testing.T, pair int) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(&keyPairs()[pair].PublicKey)
+	require.NoError(t, err)
+	return der
+}
+
+// asInConsole is how SalesIQ shows a key.
+func asInConsole(der []byte) string { return base64.StdEncoding.EncodeToString(der) }
+
+func asPEM(der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+}
+
+// environment has both keys.
+func environment(t *testing.T) map[string]string {
+	t.Helper()
+	return map[string]string{
+		"SALESIQ_PUBLIC_KEY":          asInConsole(publicKey(t, current)),
+		"SALESIQ_PUBLIC_KEY_PREVIOUS": asPEM(publicKey(t, previous)),
+	}
+}
+
+func getenv(m map[string]string) func(string) string {
+	return func(name string) string { return m[name] }
+}
+
+func verifier(t *testing.T) *rsasig.Verifier {
+	t.Helper()
+	v, err := newVerifier(getenv(environment(t)))
+	require.NoError(t, err)
+	return v
+}
+
+// logs keeps what is logged.
+type logs struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func (l *logs) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// pipes is a listener for net.Pipe, so that a real http.Server runs on the
+// false clock of testing/synctest.
+type pipes struct {
+	conns chan net.Conn
+	once  sync.Once
+	done  chan struct{}
+}
+
+func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.done) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80} }
+
+func (p *pipes) client(t *testing.T) *http.Client {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		client, server := net.Pipe()
+		select {
+		case p.conns <- server:
+			return client, nil
+		case <-p.done:
+			return nil, errors.New("the server does not listen any more")
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// served serves b on pipes until stop is called, which returns what serve
+// returns.
+func served(t *testing.T, b *bot, l *logs) (s *hooktest.Sender, stop func() error) {
+	t.Helper()
+	b.log = l.logger()
+	receiver, guard := newReceiver(verifier(t), b, b.log)
+	p := newPipes()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- serve(ctx, p, newServer(receiver, b.log), guard) }()
+	s = sender(current)
+	s.Client = p.client(t)
+	stop = sync.OnceValue(func() error {
+		cancel()
+		return <-done
+	})
+	t.Cleanup(func() { _ = stop() })
+	return s, stop
+}
+
+// deliver returns what became of a delivery: one attempt, as SalesIQ does not
+// retry.
+func deliver(t *testing.T, s *hooktest.Sender, url, body string) hooktest.Attempt {
+	t.Helper()
+	return delivering(t, s, url, body)()
+}
+
+// delivering starts a delivery. What it returns waits for the end of it.
+func delivering(t *testing.T, s *hooktest.Sender, url, body string) func() hooktest.Attempt {
+	t.Helper()
+	var report *hooktest.Report
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		report, err = s.Deliver(t.Context(), url, []byte(body))
+	}()
+	return func() hooktest.Attempt {
+		t.Helper()
+		<-done
+		require.NoError(t, err)
+		require.Len(t, report.Attempts, 1)
+		return report.Attempts[0]
+	}
+}
