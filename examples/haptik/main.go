@@ -1,0 +1,212 @@
+// Command haptik receives Haptik's webhooks: it verifies a delivery,
+// acknowledges it at once, and works on it afterwards.
+//
+//	HAPTIK_SECRET=… go run ./examples/haptik
+//
+// It is made to be copied. work.go holds what is yours to write, event.go what
+// Haptik sends, and this file the receiver around them.
+//
+// What has been acknowledged and not yet worked on is in memory: a signal to
+// end waits for it, but a crash loses it, and Haptik does not deliver again
+// what it has had a 200 for. If that must not be, give middleware.Ack the put
+// of a durable queue in place of the Pool's.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/hooktrust/hooktrust/hmac"
+	"github.com/hooktrust/hooktrust/middleware"
+)
+
+const (
+	path        = "/hooks/haptik"
+	defaultAddr = "127.0.0.1:8080" // loopback: Haptik wants https, so something that ends TLS stands in front
+)
+
+func main() { os.Exit(program(work)) }
+
+// program runs until it is told to end, and returns the exit status. Tests give
+// it other work.
+func program(work workFunc) int {
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	if err := run(ctx, os.Getenv, work); err != nil {
+		slog.Error("haptik: " + err.Error())
+		return 1
+	}
+	return 0
+}
+
+// run receives until ctx is over, and then until all that was acknowledged is
+// worked on.
+func run(ctx context.Context, getenv func(string) string, work workFunc) error {
+	c, err := configure(getenv)
+	if err != nil {
+		return err
+	}
+	rc, err := newReceiver(c, work)
+	if err != nil {
+		return err
+	}
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", c.addr)
+	if err != nil {
+		return fmt.Errorf("ADDR: %w", err)
+	}
+	slog.Info("listening", "addr", listener.Addr().String(), "path", path)
+	return rc.serve(ctx, listener)
+}
+
+// config is what the environment says. Its secrets belong in no log.
+type config struct {
+	addr    string
+	secrets [][]byte // the current one and, during a rotation, the previous one
+}
+
+func configure(getenv func(string) string) (config, error) {
+	c := config{addr: getenv("ADDR")}
+	if c.addr == "" {
+		c.addr = defaultAddr
+	}
+	for _, name := range []string{"HAPTIK_SECRET", "HAPTIK_SECRET_PREVIOUS"} {
+		secret := getenv(name)
+		switch {
+		case secret == "" && name == "HAPTIK_SECRET":
+			return config{}, errors.New("HAPTIK_SECRET is not set: set it to the secret_key that you share with Haptik")
+		case secret == "":
+			continue
+		case strings.ContainsAny(secret, "\r\n"):
+			// All deliveries would be refused, and nothing would say why.
+			return config{}, fmt.Errorf("%s has a line break in it, which would be part of the key: set it without", name)
+		}
+		c.secrets = append(c.secrets, []byte(secret))
+	}
+	return c, nil
+}
+
+// receiver is what stands between the sender and work.
+type receiver struct {
+	guard *middleware.Guard
+	pool  *middleware.Pool
+}
+
+func newReceiver(c config, work workFunc) (*receiver, error) {
+	verifier, err := hmac.New(hmac.Haptik(), c.secrets...)
+	if err != nil {
+		return nil, err
+	}
+	contract := middleware.Haptik()
+	return &receiver{
+		guard: &middleware.Guard{
+			Verifier: verifier,
+			Contract: contract,
+			// Events are a few kilobytes. The Pool may hold as many bodies
+			// as it has places, and this bounds their memory.
+			MaxBody: 256 << 10,
+			// Every event has a timestamp of its own, so equal bytes are a
+			// retry and never a second event. 100,000 deliveries take 20 MB
+			// at most; if more come within the window, raise it. Several
+			// receivers for one URL need a Store that they share.
+			Store: middleware.NewMemoryStore(window(contract), 100_000),
+			// Observe is left out: slog.Default logs refusals, with the
+			// reason. Set it to count outcomes for your metrics.
+		},
+		pool: middleware.NewPool(work, middleware.PoolOptions{
+			Workers:  8,    // at one time: what your database or API likes
+			Backlog:  1000, // more are answered 503, and Haptik comes again
+			Attempts: 5,    // within about 15 s: Backoff is left at exponential, with jitter
+			Failed:   failed,
+		}),
+	}, nil
+}
+
+// queued is how long Haptik keeps events for a webhook that it has disabled.
+const queued = time.Hour
+
+// window returns how long a delivery may come again: through all of the
+// contract's retries, each of which may take the deadline, and through the time
+// in Haptik's queue.
+func window(c middleware.Contract) time.Duration {
+	w := c.Deadline + queued
+	for _, pause := range c.Retries {
+		w += pause + c.Deadline
+	}
+	return w
+}
+
+// handler receives deliveries, at whatever path.
+func (rc *receiver) handler() http.Handler {
+	return rc.guard.Handler(middleware.Ack(rc.pool.Put))
+}
+
+// server returns one that no client can hold up for long. net/http sets none
+// of these limits but MaxHeaderBytes, which it sets to 1 MiB.
+func (rc *receiver) server() *http.Server {
+	mux := http.NewServeMux()
+	mux.Handle(path, rc.handler()) // no method in the pattern: the Guard knows which methods a sender uses
+	return &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      rc.guard.Contract.Deadline + 5*time.Second, // less than the deadline would cut answers off
+		IdleTimeout:       60 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+	}
+}
+
+// How long each part may take to stop. Together they must be less than what
+// your platform leaves between SIGTERM and SIGKILL: Kubernetes 30 s unless you
+// say otherwise, docker stop 10 s, systemd 90 s.
+const (
+	serverTime = 12 * time.Second // a request under way has ReadTimeout to arrive
+	guardTime  = 3 * time.Second  // Ack leaves nothing behind; a handler of yours may
+	poolTime   = 10 * time.Second // the backlog, and pauses before further attempts
+)
+
+// serve receives until ctx is over or the server fails, and then stops in the
+// order in which deliveries pass: nothing is closed while something before it
+// may still hand it one.
+func (rc *receiver) serve(ctx context.Context, listener net.Listener) error {
+	server := rc.server()
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+
+	var errs []error
+	select {
+	case <-ctx.Done():
+		slog.Info("stopping")
+	case err := <-served:
+		errs = append(errs, err)
+	}
+	for _, part := range []struct {
+		name  string
+		limit time.Duration
+		stop  func(context.Context) error
+	}{
+		{"server", serverTime, server.Shutdown}, // no new connections; requests under way are answered
+		{"guard", guardTime, rc.guard.Shutdown}, // what comes now is answered 503
+		{"pool", poolTime, rc.pool.Shutdown},    // what is not done in time goes to failed
+	} {
+		// ctx is over, and these have their own time.
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), part.limit)
+		if err := part.stop(limited); err != nil {
+			errs = append(errs, fmt.Errorf("stopping the %s: %w", part.name, err))
+		}
+		cancel()
+	}
+	return errors.Join(errs...)
+}
