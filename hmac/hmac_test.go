@@ -85,14 +85,15 @@ func TestCompliancelyForms(t *testing.T) {
 		scheme hmac.Scheme
 		value  string
 		want   error
+		hint   string
 	}{
-		{"hex", hmac.Compliancely(), hexDigits, nil},
-		{"hex after sha256=", hmac.Compliancely(), "sha256=" + hexDigits, nil},
-		{"Base64 where hex is configured", hmac.Compliancely(), in64, hmac.ErrMalformed},
-		{"Base64", base64, in64, nil},
-		{"Base64 after sha256=", base64, "sha256=" + in64, nil},
-		{"hex where Base64 is configured", base64, hexDigits, hmac.ErrMalformed},
-		{"after sha1=", hmac.Compliancely(), "sha1=" + hexDigits, hmac.ErrMalformed},
+		{"hex", hmac.Compliancely(), hexDigits, nil, ""},
+		{"hex after sha256=", hmac.Compliancely(), "sha256=" + hexDigits, nil, ""},
+		{"Base64 where hex is configured", hmac.Compliancely(), in64, hmac.ErrMalformed, "looks like Base64"},
+		{"Base64", base64, in64, nil, ""},
+		{"Base64 after sha256=", base64, "sha256=" + in64, nil, ""},
+		{"hex where Base64 is configured", base64, hexDigits, hmac.ErrMalformed, "looks like hex"},
+		{"after sha1=", hmac.Compliancely(), "sha1=" + hexDigits, hmac.ErrMalformed, "it is not hex"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -103,6 +104,7 @@ func TestCompliancelyForms(t *testing.T) {
 				assert.NoError(t, err)
 			} else {
 				assert.ErrorIs(t, err, tt.want)
+				assert.ErrorContains(t, err, tt.hint)
 			}
 		})
 	}

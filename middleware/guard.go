@@ -89,10 +89,11 @@ type Guard struct {
 	// Store, if not nil, remembers deliveries, so that a retry of one that
 	// was worked on is answered with 200 and does not run the handler again,
 	// and one of a delivery whose handler still runs is answered with 503. A
-	// delivery is worked on when its handler has answered 2xx. Two deliveries
-	// of equal bytes are one to it: leave it nil where a sender may mean both,
-	// as a chat's does whose visitor says "yes" twice. If the Store fails, the
-	// handler runs, and Observe is told.
+	// delivery is worked on when its handler has answered 2xx: with Ack when it
+	// is kept, whatever becomes of it then. Two deliveries of equal bytes are
+	// one to it: leave it nil where a sender may mean both, as a chat's does
+	// whose visitor says "yes" twice. If the Store fails, the handler runs, and
+	// Observe is told.
 	Store Store
 
 	// Observe, if not nil, is told of every request once it is over, perhaps

@@ -99,6 +99,9 @@ func (f *Field) Read(buf []byte, h http.Header) ([]byte, error) {
 
 func (f *Field) readHex(buf []byte, encoded string) ([]byte, error) {
 	if len(encoded)%2 != 0 || len(encoded) > 2*len(buf) {
+		if !isHex(encoded) {
+			return nil, f.notHex(encoded)
+		}
 		return nil, f.WrongLength(len(encoded), "hex digits")
 	}
 	// The decoder of encoding/hex would need the string as bytes.
@@ -109,9 +112,29 @@ func (f *Field) readHex(buf []byte, encoded string) ([]byte, error) {
 		buf[i] = hi<<4 | lo&0xf
 	}
 	if bad > 0xf {
-		return nil, f.malformed("it is not hex")
+		return nil, f.notHex(encoded)
 	}
 	return buf[:len(encoded)/2], nil
+}
+
+// notHex says what the value is instead: the Scheme's Encoding is the likeliest
+// mistake where a sender does not document it.
+func (f *Field) notHex(encoded string) error {
+	if len(encoded) <= maxEncoded {
+		if _, err := strictBase64.DecodeString(encoded); err == nil {
+			return f.malformed("it is not hex but looks like Base64; set the Scheme's Encoding if that is what the sender uses")
+		}
+	}
+	return f.malformed("it is not hex")
+}
+
+func isHex(s string) bool {
+	for i := range len(s) {
+		if nibbles[s[i]] > 0xf {
+			return false
+		}
+	}
+	return true
 }
 
 // nibbles has the value of each hex digit, and more than 15 for other bytes.
@@ -127,6 +150,9 @@ var nibbles = func() (values [256]byte) {
 
 func (f *Field) readBase64(buf []byte, encoded string) ([]byte, error) {
 	if len(encoded) > base64.StdEncoding.EncodedLen(len(buf)) || len(encoded) > maxEncoded {
+		if isHex(encoded) {
+			return nil, f.malformed("it is not Base64 but looks like hex; set the Scheme's Encoding if that is what the sender uses")
+		}
 		return nil, f.WrongLength(len(encoded), "Base64 characters")
 	}
 	// The decoder skips CR and LF even in strict mode.
