@@ -78,7 +78,9 @@ type Guard struct {
 	// Late answers in place of a handler that is not done when the answer is
 	// due: a chat bot says that it is still thinking. It gets the request
 	// with the Delivery in its context and must answer at once. If nil, the
-	// answer is 200 with an empty body. It does not answer for Ack.
+	// answer is 200 with an empty body. One that answers 503 makes the sender
+	// come again, for handlers that must not go on after their answer. Late
+	// does not answer for Ack.
 	Late http.Handler
 
 	// MaxLate is how many handlers may outlive their answer at one time. 0
@@ -148,7 +150,12 @@ type Guard struct {
 //
 // A status that the contract forbids leaves as 500, and so does an answer of
 // more than MaxResponse bytes. A panic of next is recovered, told to Observe
-// and answered with 500; [http.ErrAbortHandler] ends the connection.
+// and answered with 500; [http.ErrAbortHandler] is passed on, and ends the
+// connection unless somebody before the Guard recovers it.
+//
+// The request must outlive its answer, as net/http's does: its header, URL and
+// context are looked at later. fasthttp's, behind an adaptor, is overwritten by
+// the next one; examples/frameworks has what to do there.
 //
 // The server's WriteTimeout must be longer than the deadline, or the answer
 // finds the connection closed.
@@ -183,7 +190,7 @@ func (g *Guard) Handler(next http.Handler) http.Handler {
 // On success r.Body holds the verified bytes again, r.ContentLength is their
 // number, and the Delivery has them too; the request's context does not know
 // it. Check limits the time for the body through w, as Handler does. It does not
-// call Observe.
+// call Observe, and nobody answers at the deadline.
 func (g *Guard) Check(w http.ResponseWriter, r *http.Request) (*Delivery, error) {
 	if g.Verifier == nil {
 		return nil, fmt.Errorf("%w: the Guard has no Verifier", ErrRefused)
