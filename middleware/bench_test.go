@@ -140,7 +140,7 @@ func BenchmarkDeadline(b *testing.B) {
 }
 
 // BenchmarkLoopback compares a server with a Guard with one that only
-// discards the body, over real connections.
+// discards the body, over real connections, and what a deadline adds to either.
 func BenchmarkLoopback(b *testing.B) {
 	v, err := hmac.New(hmac.Compliancely(), []byte("a secret for benchmarks"))
 	require.NoError(b, err)
@@ -154,6 +154,7 @@ func BenchmarkLoopback(b *testing.B) {
 		handler http.Handler
 	}{
 		{"bare", discardBody},
+		{"bare+TimeoutHandler", http.TimeoutHandler(discardBody, 10*time.Second, "")},
 		{"hooktrust", (&middleware.Guard{Verifier: v, Observe: silent}).Handler(nothing{})},
 		{"hooktrust+deadline", (&middleware.Guard{Verifier: v, Observe: silent, Contract: middleware.Compliancely()}).Handler(nothing{})},
 	} {

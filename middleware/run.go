@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -202,8 +203,19 @@ func (c *run) serve(next http.Handler) {
 // itself. Of that it is known that Flush puts on the wire what was written.
 func isServerWriter(w http.ResponseWriter) bool {
 	t := reflect.TypeOf(w)
-	return t.Kind() == reflect.Pointer && t.Elem().PkgPath() == "net/http" && t.Elem().Name() == "response"
+	if known := serverWriter.Load(); known != nil && *known == t {
+		return true
+	}
+	if t.Kind() != reflect.Pointer || t.Elem().PkgPath() != "net/http" || t.Elem().Name() != "response" {
+		return false
+	}
+	serverWriter.Store(&t)
+	return true
 }
+
+// serverWriter is the type that isServerWriter has found, which spares it the
+// look at the names.
+var serverWriter atomic.Pointer[reflect.Type]
 
 // handle calls next, unless the Store knows better, and concludes.
 func (c *run) handle(next http.Handler, r *http.Request) {
