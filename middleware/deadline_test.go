@@ -127,6 +127,8 @@ func TestLate(t *testing.T) {
 				assert.Equal(t, 200, rs[0].Status)
 				assert.Equal(t, tt.want, rs[0].Elapsed)
 				assert.Error(t, rs[0].Err)
+				assert.False(t, rs[0].Afterwards)
+				assert.True(t, rs[1].Afterwards)
 				assert.Equal(t, middleware.LateDone, rs[1].Outcome)
 				assert.Equal(t, http.StatusTeapot, rs[1].Status)
 				assert.Equal(t, 2*tt.deadline, rs[1].Elapsed)
@@ -341,6 +343,29 @@ func TestMaxLate(t *testing.T) {
 		assert.Equal(t, 6, counts[middleware.Late])
 		assert.Equal(t, 24, counts[middleware.Overloaded])
 		require.NoError(t, b.guard.Shutdown(t.Context()))
+	})
+}
+
+// TestToldInOrder: a handler that ends while Observe is being told of the late
+// answer is told of after that.
+func TestToldInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var order []middleware.Outcome
+		guard := &middleware.Guard{Contract: middleware.Haptik()}
+		b := newBed(t, guard, handlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(4*time.Second + 1) }))
+		guard.Observe = func(_ *http.Request, res middleware.Result) {
+			if res.Outcome == middleware.Late {
+				time.Sleep(time.Second)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			order = append(order, res.Outcome)
+			assert.Equal(t, len(order) == 2, res.Afterwards)
+		}
+		b.deliver("{}")
+		require.NoError(t, guard.Shutdown(t.Context()))
+		assert.Equal(t, []middleware.Outcome{middleware.Late, middleware.LateDone}, order)
 	})
 }
 

@@ -100,11 +100,12 @@ type Guard struct {
 
 	// Observe, if not nil, is told of every request once it is over, perhaps
 	// after the client has the answer; if its handler outlives the answer,
-	// once when it is answered and once when the handler ends. It may be
-	// called concurrently, and should return soon. The request's body is
-	// consumed, and its context is that with which it came to the Guard: it
-	// has no Delivery. If Observe is nil, slog.Default() logs: refusals, late answers
-	// and a handler's failures at Warn, panics at Error, the rest at Debug.
+	// once when it is answered and then, with Result.Afterwards, once more
+	// when the handler ends. It may be called concurrently, and should return
+	// soon. The request's body is consumed, and its context is that with which
+	// it came to the Guard: it has no Delivery. If Observe is nil,
+	// slog.Default() logs: refusals, late answers and a handler's failures at
+	// Warn, panics at Error, the rest at Debug.
 	Observe func(*http.Request, Result)
 
 	mu      sync.Mutex

@@ -65,6 +65,11 @@ type Result struct {
 	Elapsed time.Duration // from the request's arrival at the Guard
 	Err     error         // what went wrong; contains no secret, key, signature or body, but for what a Store or put has put there
 	Stack   string        // of a panic
+
+	// Afterwards: Observe was told of the request before, when it was
+	// answered at the deadline, and this is how its handler has ended. Who
+	// counts requests leaves it out.
+	Afterwards bool
 }
 
 // failed reports whether the sender, or the one who waits for the work, is

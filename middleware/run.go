@@ -72,6 +72,7 @@ type run struct {
 	carried   bool       // among Guard.late
 	strict    bool       // never a 200 on the handler's behalf
 	alarm     *alarm
+	told      chan struct{} // closed when Observe was told of a late answer
 }
 
 // runContext is the context that a run's handler gets. With a deadline it ends
@@ -321,6 +322,7 @@ func (c *run) late() {
 		return
 	}
 	c.over = true
+	c.told = make(chan struct{})
 	c.answer.gone.Store(true)
 	r := c.request.WithContext(c.request.Context())
 	r.Header = c.alarm.requestHeader()
@@ -347,6 +349,7 @@ func (c *run) late() {
 	}
 	res.Elapsed = time.Since(c.at)
 	c.guard.observe(r, res)
+	close(c.told)
 }
 
 // callLate lets Guard.Late make the answer.
@@ -408,6 +411,10 @@ func (c *run) conclude() {
 		}
 	}
 	c.answering.Unlock()
+	if !inTime {
+		<-c.told
+		c.res.Afterwards = true
+	}
 	c.res.Status = status
 	c.tell(c.request, c.res)
 	if inTime && c.answered != nil {
