@@ -3,7 +3,7 @@
 //
 //	go -C internal/bench run .
 //
-// It takes about two minutes. -benchtime is how long each measurement runs,
+// It takes about a minute and a half. -benchtime is how long each measurement runs,
 // or how often, as in 100x; -rounds is how often all of them are repeated.
 //
 // The two sides of a row are measured one right after the other, and in the

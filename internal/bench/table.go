@@ -145,7 +145,9 @@ Every side gets the same 1 KiB of JSON (64 times that where the row says so),
 signed in the form that it expects. Stripe, Standard Webhooks, Svix and Slack also
 sign a timestamp, so they hash some bytes more and look at the clock; hooktrust's
 schemes have none. The rows with Guard read an *http.Request, and where the other
-side then decodes the JSON, hooktrust's side does it with the same type.
+side then decodes the JSON, hooktrust's side does it with the same type. In the
+row of the deadline alone, the Guard answers a real server's ResponseWriter, and
+http.TimeoutHandler one that costs nothing.
 `
 
 func (r *row) markdown() string {
