@@ -58,7 +58,7 @@ type run struct {
 	received
 	detached context.Context // ends when Guard.Shutdown gives up; nil without a deadline
 	answerBy time.Time       // zero without a deadline
-	answered chan struct{}   // closed by the first answer; nil if the handler is in the request's goroutine
+	answered chan bool       // told once, with the answer, whether to abort; nil if the handler is in the request's goroutine
 
 	// The handler's goroutine.
 	answer  answer
@@ -175,7 +175,7 @@ func (c *run) serve(next http.Handler) {
 	if !inPlace {
 		// Somebody may look at the request's header while next changes it.
 		r.Header = r.Header.Clone()
-		c.answered = make(chan struct{})
+		c.answered = make(chan bool, 1)
 	}
 	_, c.strict = next.(ack)
 	if c.guard.Store != nil {
@@ -189,13 +189,15 @@ func (c *run) serve(next http.Handler) {
 		c.alarm.set(c)
 		c.answering.Unlock()
 	}
+	var abort bool
 	if inPlace {
 		c.handle(next, r)
+		abort = c.abort
 	} else {
 		go c.handle(next, r)
-		<-c.answered
+		abort = <-c.answered
 	}
-	if c.abort {
+	if abort {
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -345,7 +347,7 @@ func (c *run) late() {
 	res.Status = a.own()
 	c.answering.Unlock()
 	if c.answered != nil {
-		close(c.answered)
+		c.answered <- false
 	}
 	res.Elapsed = time.Since(c.at)
 	c.guard.observe(r, res)
@@ -418,7 +420,7 @@ func (c *run) conclude() {
 	c.res.Status = status
 	c.tell(c.request, c.res)
 	if inTime && c.answered != nil {
-		close(c.answered)
+		c.answered <- c.abort
 	}
 }
 
