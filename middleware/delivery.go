@@ -77,6 +77,7 @@ func FromContext(ctx context.Context) (*Delivery, bool) {
 // requests and connections alive.
 type received struct {
 	guard   *Guard
+	clock   *clock
 	request *http.Request // as it came
 	body    []byte
 	reader  bytes.Reader // for the handler's Request.Body

@@ -109,12 +109,12 @@ type Guard struct {
 	Observe func(*http.Request, Result)
 
 	mu      sync.Mutex
-	base    context.Context // of handlers with a deadline; nil before the first
-	cancel  context.CancelCauseFunc
-	running int           // requests with a handler that has not ended
-	late    int           // handlers that have outlived a 2xx
-	closed  bool          // Shutdown was called
-	idle    chan struct{} // closed when closed and running is 0
+	clock   *clock              // the real one; nil before the first request
+	bubbled map[*clock]struct{} // of requests in bubbles of testing/synctest, each its own
+	running int                 // requests with a handler that has not ended
+	late    int                 // handlers that have outlived a 2xx
+	closed  bool                // Shutdown was called
+	idle    chan struct{}       // closed when closed and running is 0
 }
 
 // Handler returns a handler that runs next for verified deliveries only, and
@@ -276,7 +276,7 @@ func (g *Guard) verify(body []byte, header http.Header) (key int, err error) {
 
 // accept runs next for the verified body of r.
 func (g *Guard) accept(w http.ResponseWriter, r *http.Request, body []byte, key int, arrived time.Time, next http.Handler) {
-	base, ok := g.enter()
+	k, ok := g.enter(arrived)
 	if !ok {
 		c := &received{guard: g, request: r, body: body, key: key, at: arrived}
 		res := c.result(Overloaded, errClosed)
@@ -287,40 +287,51 @@ func (g *Guard) accept(w http.ResponseWriter, r *http.Request, body []byte, key 
 	}
 	if g.Contract.Deadline <= 0 && g.Contract.MaxResponse <= 0 && len(g.Contract.Forbidden) == 0 && g.Store == nil {
 		c := new(stream)
-		c.guard, c.request, c.body, c.key, c.at = g, r, body, key, arrived
+		c.guard, c.clock, c.request, c.body, c.key, c.at = g, k, r, body, key, arrived
 		c.ResponseWriter = w
 		c.serve(next)
 		return
 	}
 	c := new(run)
-	c.guard, c.request, c.body, c.key, c.at = g, r, body, key, arrived
+	c.guard, c.clock, c.request, c.body, c.key, c.at = g, k, r, body, key, arrived
 	c.answer.w, c.answer.mu, c.answer.limit = w, &c.answering, g.Contract.MaxResponse
 	if g.Contract.Deadline > 0 {
-		c.detached = base
 		c.answerBy = arrived.Add(answerAfter(g.Contract.Deadline))
 	}
 	c.serve(next)
 }
 
-// enter counts a handler in, unless the Guard is shut down.
-func (g *Guard) enter() (base context.Context, ok bool) {
+// enter counts in the handler of a request that arrived at a time which
+// time.Now has told, unless the Guard is shut down.
+func (g *Guard) enter(arrived time.Time) (k *clock, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
 		return nil, false
 	}
-	if g.base == nil {
-		g.base, g.cancel = context.WithCancelCause(context.Background())
-	}
 	g.running++
-	return g.base, true
+	if !isReal(arrived) {
+		k = newClock()
+		if g.bubbled == nil {
+			g.bubbled = make(map[*clock]struct{})
+		}
+		g.bubbled[k] = struct{}{}
+		return k, true
+	}
+	if g.clock == nil {
+		g.clock = newClock()
+	}
+	return g.clock, true
 }
 
 // leave counts it out.
-func (g *Guard) leave() {
+func (g *Guard) leave(k *clock) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.running--
+	if k != g.clock {
+		delete(g.bubbled, k)
+	}
 	if g.closed && g.running == 0 {
 		close(g.idle)
 	}
@@ -384,7 +395,12 @@ func (g *Guard) Shutdown(ctx context.Context) error {
 	if g.running == 0 {
 		return nil
 	}
-	g.cancel(errClosed)
+	if g.clock != nil {
+		g.clock.cancel(errClosed)
+	}
+	for k := range g.bubbled {
+		k.cancel(errClosed)
+	}
 	return fmt.Errorf("middleware: Guard.Shutdown: handlers that still run: %d: %w", g.running, context.Cause(ctx))
 }
 

@@ -56,9 +56,10 @@ func answerAfter(deadline time.Duration) time.Duration {
 // request's only waits for the answer.
 type run struct {
 	received
-	detached context.Context // ends when Guard.Shutdown gives up; nil without a deadline
-	answerBy time.Time       // zero without a deadline
-	answered chan bool       // told once, with the answer, whether to abort; nil if the handler is in the request's goroutine
+	answerBy time.Time   // zero without a deadline
+	place    int         // in the clock's alarms, from 1; 0 if it is not there
+	header   *headerCopy // the request's; nil without a deadline
+	answered chan bool   // told once, with the answer, whether to abort; nil if the handler is in the request's goroutine
 
 	// The handler's goroutine.
 	answer  answer
@@ -67,11 +68,10 @@ type run struct {
 	claimed bool   // the Store has a claim to settle
 	abort   bool   // end the connection without an answer
 
-	answering sync.Mutex // of answer.w, too
-	over      bool       // the answer has left, or none will
-	carried   bool       // among Guard.late
-	strict    bool       // never a 200 on the handler's behalf
-	alarm     *alarm
+	answering sync.Mutex    // of answer.w, too
+	over      bool          // the answer has left, or none will
+	carried   bool          // among Guard.late
+	strict    bool          // never a 200 on the handler's behalf
 	told      chan struct{} // closed when Observe was told of a late answer
 }
 
@@ -90,8 +90,8 @@ func (c *runContext) Done() <-chan struct{}       { return c.life().Done() }
 func (c *runContext) Err() error                  { return c.life().Err() }
 
 func (c *runContext) life() context.Context {
-	if c.detached != nil {
-		return c.detached
+	if !c.answerBy.IsZero() {
+		return c.clock.base
 	}
 	return c.request.Context()
 }
@@ -117,50 +117,35 @@ func (c *runContext) Value(key any) any {
 func (c *runContext) String() string   { return "middleware.context" }
 func (c *runContext) GoString() string { return c.String() }
 
-// alarm rings when a run's answer is due. It is used again if it has not rung,
-// with what it has allocated; its timer is not, since testing/synctest binds a
-// timer to the test that made it.
-type alarm struct {
-	run   *run
-	ring  func()
-	timer *time.Timer
-	// header is the request's, copied for those who look at it at the
-	// deadline while the handler may be changing the request's own.
-	header []headerLine
-}
+// headerCopy is a request's header, for those who look at it at the deadline
+// while the handler may be changing the request's own.
+type headerCopy []headerLine
 
 type headerLine struct{ name, value string }
 
-var alarms = sync.Pool{New: func() any {
-	a := new(alarm)
-	a.ring = func() { a.run.late() }
-	return a
-}}
+var headerCopies = sync.Pool{New: func() any { return new(headerCopy) }}
 
-// set makes the alarm ring for c. c.answering is held.
-func (a *alarm) set(c *run) {
-	a.run = c
-	for name, values := range c.request.Header {
+func copyHeader(h http.Header) *headerCopy {
+	lines := headerCopies.Get().(*headerCopy)
+	for name, values := range h {
 		for _, value := range values {
-			a.header = append(a.header, headerLine{name, value})
+			*lines = append(*lines, headerLine{name, value})
 		}
 	}
-	a.timer = time.AfterFunc(time.Until(c.answerBy), a.ring)
+	return lines
 }
 
-// stop keeps the alarm from ringing, if it has not rung.
-func (a *alarm) stop() {
-	if a.timer.Stop() {
-		clear(a.header)
-		a.run, a.timer, a.header = nil, nil, a.header[:0]
-		alarms.Put(a)
-	}
+// release says that nobody will look at it any more.
+func (lines *headerCopy) release() {
+	clear(*lines)
+	*lines = (*lines)[:0]
+	headerCopies.Put(lines)
 }
 
-// requestHeader returns the header as it was when the alarm was set.
-func (a *alarm) requestHeader() http.Header {
-	h := make(http.Header, len(a.header))
-	for _, line := range a.header {
+// header returns what was copied.
+func (lines *headerCopy) header() http.Header {
+	h := make(http.Header, len(*lines))
+	for _, line := range *lines {
 		h[line.name] = append(h[line.name], line.value)
 	}
 	return h
@@ -184,10 +169,8 @@ func (c *run) serve(next http.Handler) {
 		c.strict = true
 	}
 	if !c.answerBy.IsZero() {
-		c.answering.Lock()
-		c.alarm = alarms.Get().(*alarm)
-		c.alarm.set(c)
-		c.answering.Unlock()
+		c.header = copyHeader(c.request.Header)
+		c.clock.alarms.add(c)
 	}
 	var abort bool
 	if inPlace {
@@ -212,7 +195,8 @@ func isServerWriter(w http.ResponseWriter) bool {
 	if t.Kind() != reflect.Pointer || t.Elem().PkgPath() != "net/http" || t.Elem().Name() != "response" {
 		return false
 	}
-	serverWriter.Store(&t)
+	found := t // or t would be allocated on every call
+	serverWriter.Store(&found)
 	return true
 }
 
@@ -327,7 +311,7 @@ func (c *run) late() {
 	c.told = make(chan struct{})
 	c.answer.gone.Store(true)
 	r := c.request.WithContext(c.request.Context())
-	r.Header = c.alarm.requestHeader()
+	r.Header = c.header.header()
 	res := c.result(Late, errLate)
 	a := &answer{w: c.answer.w, limit: c.answer.limit}
 	switch {
@@ -379,7 +363,7 @@ func (c *run) callLate(a *answer, r *http.Request, res *Result) {
 
 // conclude settles, answers if nobody has, and tells Observe.
 func (c *run) conclude() {
-	defer c.guard.leave()
+	defer c.guard.leave(c.clock)
 	status := c.answer.own()
 	if c.res.Outcome == Accepted && !c.answer.gone.Load() {
 		c.res.Outcome, c.res.Err = c.answer.enforce(&c.guard.Contract)
@@ -391,8 +375,9 @@ func (c *run) conclude() {
 	inTime := !c.over
 	if inTime {
 		c.over = true
-		if c.alarm != nil {
-			c.alarm.stop()
+		if !c.answerBy.IsZero() {
+			c.clock.alarms.remove(c)
+			c.header.release()
 		}
 		status = c.answer.own()
 		if !c.abort {

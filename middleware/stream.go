@@ -35,7 +35,7 @@ func (c *stream) GoString() string { return c.String() }
 var _ context.Context = (*stream)(nil)
 
 func (c *stream) serve(next http.Handler) {
-	defer c.guard.leave()
+	defer c.guard.leave(c.clock)
 	res := c.result(Accepted, nil)
 	returned := false
 	defer func() {
