@@ -61,7 +61,8 @@ var (
 // Guard lets a handler see only what its Verifier accepts. Configure it once
 // and do not change it after its first use, as an [http.Server]; keys are
 // changed through the Verifier's SetKeys. Its methods may be called
-// concurrently, and one Guard may serve several handlers.
+// concurrently, and one Guard may serve several handlers. A test on the clock
+// of testing/synctest may use a Guard that others use as well.
 type Guard struct {
 	// Verifier decides. Required.
 	Verifier Verifier
