@@ -74,15 +74,15 @@ func TestOneGuardOnTwoClocks(t *testing.T) {
 	assert.Len(t, rs.get(), 6*3+3)
 }
 
-// TestAnswersDue: over real connections all requests of a Guard share one
-// timer. Each slow handler goes on until its delivery has been answered, so
-// that an alarm which does not ring is an answer that never comes. A third of
-// the bodies trickle in, so that requests do not come to their handlers in the
-// order in which their answers are due, and a third of the handlers end before
-// they are.
+// TestAnswersDue: all requests of a Guard share one timer, but for those on
+// testing/synctest's clock; so this and the tests below wait in earnest. Each
+// slow handler goes on until its delivery has been answered, so that an alarm
+// which does not ring is an answer that never comes. A third of the bodies
+// trickle in, so that requests do not come to their handlers in the order in
+// which their answers are due, and a third of the handlers end before they are.
 func TestAnswersDue(t *testing.T) {
 	t.Parallel()
-	const n, deadline = 300, 2 * time.Second
+	const n, deadline = 300, 4 * time.Second
 	var rs results
 	guard := &middleware.Guard{Verifier: verifier(t), Contract: middleware.Contract{Deadline: deadline}, Observe: rs.observe}
 	answered := make([]chan struct{}, n)

@@ -76,7 +76,7 @@ func TestInTime(t *testing.T) {
 		}
 		assert.Equal(t, []middleware.Outcome{middleware.Accepted, middleware.Accepted}, b.outcomes())
 		time.Sleep(time.Hour)
-		assert.Len(t, b.rs.get(), 2, "the timer is stopped")
+		assert.Len(t, b.rs.get(), 2, "nobody is answered for later")
 	})
 }
 
