@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -153,20 +154,24 @@ http.TimeoutHandler one that costs nothing.
 func (r *row) markdown() string {
 	ours := r.ours.median()
 	if r.other == nil {
-		return fmt.Sprintf("| %s | %s | – | – | %.0f / – |", r.what, duration(ours.ns), ours.allocs)
+		return fmt.Sprintf("| %s | %s | – | – | %s / – |", r.what, duration(ours.ns), whole(ours.allocs))
 	}
 	other := r.other.median()
 	ratio := "lost in the noise"
 	if x := r.ratio(); ours.ns > 0 && other.ns > 0 && x > 0 && !math.IsInf(x, 0) {
 		ratio = significant(x)
 	}
-	allocs := fmt.Sprintf("%.0f", other.allocs)
+	allocs := whole(other.allocs)
 	if r.other.name == openSSL {
 		allocs = "–" // Go does not see them
 	}
-	return fmt.Sprintf("| %s | %s | %s | %s | %.0f / %s |",
-		r.what, duration(ours.ns), duration(other.ns), ratio, ours.allocs, allocs)
+	return fmt.Sprintf("| %s | %s | %s | %s | %s / %s |",
+		r.what, duration(ours.ns), duration(other.ns), ratio, whole(ours.allocs), allocs)
 }
+
+// whole writes x as a whole number; %.0f would write a little less than 0, as
+// a difference may be, as -0.
+func whole(x float64) string { return strconv.Itoa(int(math.Round(x))) }
 
 // ratio returns the median of the rounds' ratios. What disturbs a round
 // disturbs both sides, so it is steadier than the ratio of the medians.
