@@ -62,7 +62,7 @@ var (
 // and do not change it after its first use, as an [http.Server]; keys are
 // changed through the Verifier's SetKeys. Its methods may be called
 // concurrently, and one Guard may serve several handlers. A test on the clock
-// of testing/synctest may use a Guard that others use as well.
+// of testing/synctest may use, but not shut down, a Guard that others use too.
 type Guard struct {
 	// Verifier decides. Required.
 	Verifier Verifier
